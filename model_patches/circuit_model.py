@@ -1,0 +1,104 @@
+"""CircuitModel: a language model that can be run with any of its edges cut."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from model_patches.architectures import architecture_of, blocks_of, shape_of
+from model_patches.graph import EdgeGraph, Embeddings
+from model_patches.patching import patch
+from model_patches.stream import WriterStates
+
+
+class CircuitModel(nn.Module):
+    """Wraps and patches `model` (a Hugging Face causal language model or a TracrModel).
+
+    The weights are frozen and dropout is off, always. Batches are padded on the right: attention
+    is causal, so padding changes no scored logit. (Tracr programs attend both ways; their inputs
+    all have one length.)
+
+    Raises ValueError when the model's family is not in ARCHITECTURES.
+    """
+
+    def __init__(self, model: nn.Module, embeddings: Embeddings = "maskable") -> None:
+        super().__init__()
+        config: Any = model.config
+        self.architecture = architecture_of(config.model_type)
+        self.graph = EdgeGraph(shape_of(config, self.architecture), embeddings)
+        self.model = model.eval().requires_grad_(False)
+        self.stream, self.positions = patch(model, self.architecture, self.graph)
+
+    def train(self, mode: bool = True) -> "CircuitModel":
+        """Only the gates train: the model stays in eval mode, whatever an engine asks for."""
+        del mode
+        return super().train(False)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return blocks_of(self.model, self.architecture)
+
+    def use_embeddings(self, embeddings: Embeddings) -> None:
+        """Changes the edge convention; the patched model is the same."""
+        self.graph = EdgeGraph(self.graph.shape, embeddings)
+        self.stream.graph = self.graph
+
+    @torch.no_grad()
+    def full(
+        self, tokens: Int[Tensor, "batch seq"], positions: Int[Tensor, "batch scored"] | None = None
+    ) -> Float[Tensor, "batch scored vocab"]:
+        """Logits of the full model at `positions` (at every position if None)."""
+        return self._logits(tokens, positions)
+
+    @torch.no_grad()
+    def record(self, corrupted: Int[Tensor, "batch seq"]) -> WriterStates:
+        """What every writer writes in a run on corrupted tokens."""
+        try:
+            self.stream.record()
+            self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1))
+            return self.stream.states()
+        finally:
+            self.stream.stop()
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch seq"],
+        keep: Float[Tensor, "writers readers"],
+        corrupted: WriterStates | None,
+        positions: Int[Tensor, "batch scored"] | None = None,
+    ) -> Float[Tensor, "batch scored vocab"]:
+        """Logits when edge (w, r) carries `corrupted_w + keep[w, r] · (clean_w − corrupted_w)`.
+
+        `corrupted=None` is zero ablation (corrupted_w = 0). Differentiable in `keep`; call
+        backward before the next forward. Always-on embeddings must be 1 in `keep`.
+        """
+        with self._masked(tokens, keep, corrupted):
+            return self._logits(tokens, positions)
+
+    @contextmanager
+    def _masked(self, tokens: Tensor, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
+        self.stream.mask(keep, corrupted)
+        self.stream.fit(tokens.shape[0] * tokens.shape[1], self.width, self.dtype, tokens.device)
+        try:
+            yield
+        finally:
+            self.stream.stop()
+
+    def _logits(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
+        self.positions.wanted = positions
+        try:
+            return self.model(input_ids=tokens, use_cache=False).logits
+        finally:
+            self.positions.wanted = None
+
+    @property
+    def width(self) -> int:
+        config: Any = self.model.config
+        return config.hidden_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype

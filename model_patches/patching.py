@@ -1,0 +1,120 @@
+"""Patching: an unmodified Hugging Face model becomes one whose every reader sees its own residual.
+
+Only leaf modules are touched. The projections of attention are swapped (projections.py); the
+embeddings, norms, MLPs and the output head get hooks. Rotary embeddings, query/key norms, masks,
+kernels and everything else stay Hugging Face's own code.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from model_patches.architectures import Architecture, blocks_of
+from model_patches.graph import EdgeGraph, ReaderGroup
+from model_patches.projections import HeadReader, HeadWriter, LayerReads, attention_rows
+from model_patches.stream import WriterStream, write_through
+
+
+class AnswerPositions:
+    """The positions [batch, scored] whose logits are wanted; None for all of them."""
+
+    def __init__(self) -> None:
+        self.wanted: Int[Tensor, "batch scored"] | None = None
+
+
+def patch(model: nn.Module, architecture: Architecture, graph: EdgeGraph) -> tuple[WriterStream, AnswerPositions]:
+    """Patches `model` in place. Without a pass started on the returned stream, it computes exactly
+    what it computed before.
+
+    Raises AttributeError naming the module when the architecture table does not fit the model.
+    """
+    stream, positions = WriterStream(graph), AnswerPositions()
+    groups = list(graph.groups())
+    for writer, path in enumerate(architecture.embeddings.values()):
+        _hook_embedding(model.get_submodule(path), stream, writer)
+    for layer, block in enumerate(blocks_of(model, architecture)):
+        _patch_attention(block, architecture, stream, layer, groups[2 * layer], 2 * layer)
+        norm, mlp = block.get_submodule(architecture.mlp_norm), block.get_submodule(architecture.mlp)
+        _hook_single_reader(norm, stream, groups[2 * layer + 1], 2 * layer + 1)
+        _hook_mlp(mlp, stream, graph.first_head(layer) + graph.shape.query_heads)
+    _hook_single_reader(model.get_submodule(architecture.final_norm), stream, groups[-1], len(groups) - 1)
+    _hook_output_head(model.get_submodule(architecture.output_head), positions)
+    return stream, positions
+
+
+def _hook_embedding(module: nn.Module, stream: WriterStream, writer: int) -> None:
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        write = output.unsqueeze(0) if output.ndim == 3 else output[None, None]
+        if stream.recorded is not None:
+            stream.recorded.append(write)
+        elif stream.masking:
+            stream.write(writer, write)
+        return output
+
+    module.register_forward_hook(hook)
+
+
+def _patch_attention(
+    block: nn.Module, architecture: Architecture, stream: WriterStream, layer: int, group: ReaderGroup, index: int
+) -> None:
+    shape, reads = stream.graph.shape, LayerReads()
+    norm = block.get_submodule(architecture.attention_norm)
+    paths = architecture.query_key_value
+    rows = attention_rows(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
+    for path, row in zip(paths, rows, strict=True):
+        _swap(block, path, lambda linear, row=row: HeadReader(linear, reads, row))
+    first = stream.graph.first_head(layer)
+    _swap(block, architecture.attention_output, lambda linear: HeadWriter(linear, stream, first, shape.query_heads))
+
+    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if not stream.masking:
+            return None
+        thread = inputs[0]
+        reads.normed = thread  # carried to `after`, which puts the normed reads in its place
+        return (stream.read(group, index, thread),)
+
+    def after(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if not stream.masking:
+            reads.normed = None
+            return None
+        thread, reads.normed = reads.normed, output
+        return thread  # the attention's own code wants [batch, seq, width]; its projections look at `reads`
+
+    norm.register_forward_pre_hook(before)
+    norm.register_forward_hook(after)
+
+
+def _hook_single_reader(norm: nn.Module, stream: WriterStream, group: ReaderGroup, index: int) -> None:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return (stream.read(group, index, inputs[0])[0],) if stream.masking else None
+
+    norm.register_forward_pre_hook(hook)
+
+
+def _hook_mlp(mlp: nn.Module, stream: WriterStream, writer: int) -> None:
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if stream.masking:
+            return write_through(output.unsqueeze(0), stream, writer)
+        if stream.recorded is not None:
+            stream.recorded.append(output.unsqueeze(0))
+        return None
+
+    mlp.register_forward_hook(hook)
+
+
+def _hook_output_head(head: nn.Module, positions: AnswerPositions) -> None:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if positions.wanted is None:
+            return None
+        index = positions.wanted.unsqueeze(-1).expand(-1, -1, inputs[0].shape[-1])
+        return (inputs[0].gather(1, index),)
+
+    head.register_forward_pre_hook(hook)
+
+
+def _swap(block: nn.Module, path: str, new: Callable[[nn.Module], nn.Module]) -> None:
+    parent, _, leaf = path.rpartition(".")
+    owner = block.get_submodule(parent)
+    setattr(owner, leaf, new(getattr(owner, leaf)))

@@ -1,0 +1,150 @@
+"""HeadReader and HeadWriter: what takes the place of a model's attention projections.
+
+They own the very parameters of the projection they replace, under the same names, so the model's
+state dict is unchanged. In a plain pass they compute what the projection computed. Under ZeRO-3 a
+parameter may be touched only inside a forward or backward of the module that owns it, so the
+functions below keep the parameter itself, never a view of it.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
+
+from model_patches.stream import WriterStream
+
+
+class Projection(nn.Module):
+    """A linear layer's parameters; `transposed` marks GPT-2's Conv1D, which stores [in, out]."""
+
+    def __init__(self, linear: nn.Module, num_heads: int) -> None:
+        super().__init__()
+        if not isinstance(linear, nn.Linear | Conv1D):
+            raise TypeError(f"expected a linear layer, found {type(linear).__name__}")
+        self.weight, self.bias = linear.weight, linear.bias
+        self.transposed = isinstance(linear, Conv1D)
+        self.num_heads = num_heads
+
+    def plain(self, x: Tensor) -> Tensor:
+        weight = self.weight.t() if self.transposed else self.weight
+        return F.linear(x, weight, self.bias)
+
+
+class HeadReader(Projection):
+    """A query, key or value projection (or all three fused): every head projects its own read.
+
+    `rows` are the heads' places among the layer's readers.
+    """
+
+    def __init__(self, linear: nn.Module, reads: "LayerReads", rows: slice) -> None:
+        super().__init__(linear, rows.stop - rows.start)
+        self.__dict__["reads"] = reads  # shared, not a submodule
+        self.rows = rows
+
+    def head_weights(self) -> Float[Tensor, "heads width head_dim"]:
+        weight = self.weight.t() if self.transposed else self.weight
+        return weight.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, seq, width] -> [batch, seq, heads * head_dim]."""
+        if self.reads.normed is None:
+            return self.plain(x)
+        reads = self.reads.normed[self.rows]
+        heads = _ProjectReads.apply(reads, self)
+        _, batch, seq, _ = reads.shape
+        out = heads.view(self.num_heads, batch, seq, -1).permute(1, 2, 0, 3).reshape(batch, seq, -1)
+        return out if self.bias is None else out + self.bias
+
+
+class LayerReads:
+    """The normed reads [readers, batch, seq, width] of one layer's attention while it runs."""
+
+    def __init__(self) -> None:
+        self.normed: Tensor | None = None
+
+
+class HeadWriter(Projection):
+    """An attention output projection: every head's write goes into the stream.
+
+    The output bias, if any, is shared equally by the heads, as published, so that all heads cut
+    under zero ablation leave nothing behind.
+    """
+
+    def __init__(self, linear: nn.Module, stream: WriterStream, first: int, num_heads: int) -> None:
+        super().__init__(linear, num_heads)
+        self.__dict__["stream"] = stream
+        self.first = first
+
+    def head_weights(self) -> Float[Tensor, "heads head_dim width"]:
+        weight = self.weight if self.transposed else self.weight.t()
+        return weight.unflatten(0, (self.num_heads, -1))
+
+    def writes(self, x: Float[Tensor, "batch seq inner"]) -> Float[Tensor, "heads batch_seq width"]:
+        heads = x.unflatten(-1, (self.num_heads, -1)).flatten(0, 1).transpose(0, 1)
+        if self.bias is None:
+            return torch.bmm(heads, self.head_weights())
+        share = (self.bias / self.num_heads).view(1, 1, -1)
+        return torch.baddbmm(share, heads, self.head_weights())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, seq, heads * head_dim] -> [batch, seq, width], or the thread in a masked pass."""
+        if self.stream.masking:
+            return _WriteHeads.apply(x, self)
+        if self.stream.recorded is not None:
+            self.stream.recorded.append(self.writes(x).view(self.num_heads, *x.shape[:2], -1))
+        return self.plain(x)
+
+
+class _ProjectReads(Function):
+    """[heads, tokens, head_dim] = reads · weights, the weight frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, reads: Tensor, module: HeadReader) -> Tensor:
+        ctx.module, ctx.shape = module, reads.shape
+        return torch.bmm(reads.flatten(1, 2), module.head_weights())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.bmm(gradient, ctx.module.head_weights().transpose(1, 2)).view(ctx.shape), None
+
+
+class _WriteHeads(Function):
+    """Writes of all heads straight into the difference buffer; gives out the thread."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: HeadWriter) -> Tensor:
+        stream = module.stream
+        ctx.module, ctx.number, ctx.shape = module, stream.number, x.shape
+        rows = slice(module.first, module.first + module.num_heads)
+        heads = x.unflatten(-1, (module.num_heads, -1)).flatten(0, 1).transpose(0, 1)
+        target = stream.differences[rows]
+        torch.bmm(heads, module.head_weights(), out=target)
+        if module.bias is not None:
+            target += (module.bias / module.num_heads).view(1, 1, -1)
+        if stream.corrupted is not None:
+            target -= stream.corrupted.writers[rows].flatten(1, 2)
+        return x.new_zeros(()).expand(*x.shape[:2], target.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        del gradient  # zeros; see stream.py
+        module: HeadWriter = ctx.module
+        stream = module.stream
+        assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
+        by_head = stream.gradients[module.first : module.first + module.num_heads]
+        heads = torch.bmm(by_head, module.head_weights().transpose(1, 2))
+        return heads.transpose(0, 1).reshape(ctx.shape), None
+
+
+def attention_rows(num_heads: int, key_value_heads: int, fused: bool) -> list[slice]:
+    """The rows of a layer's reads that each projection takes: q, k, v, or all in one."""
+    q, k, v = num_heads, num_heads + key_value_heads, num_heads + 2 * key_value_heads
+    return [slice(0, v)] if fused else [slice(0, q), slice(q, k), slice(k, v)]
+

@@ -1,0 +1,129 @@
+"""Non-dominated fronts, hypervolume and seed bands. Arrays in, arrays out; numpy only.
+
+A circuit has two costs, both to be minimised: log10 of the kept fraction of edges and the divergence
+from the full model. The reference box is [log10(1/num_edges_total), 0] x [0, divergence of the empty
+circuit]: the best corner keeps one edge at no divergence, the worst keeps all edges and is as far
+from the full model as keeping none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def log_kept(num_edges: ArrayLike, num_edges_total: int) -> Floats:
+    """log10 of the kept fraction.
+
+    The empty circuit has no logarithm: it is put at one edge, where its divergence, the top of
+    the reference box, gives it no hypervolume.
+    """
+    return np.log10(np.maximum(np.asarray(num_edges, dtype=np.float64), 1.0) / num_edges_total)
+
+
+def front(costs: Floats) -> Ints:
+    """Indices of the rows of `costs` [n, 2] that no other row dominates, by the first cost upwards.
+
+    A row dominates another that is nowhere lower and differs. Of equal rows the first stays; a row
+    with a NaN or an infinite cost is on no front.
+    """
+    costs = np.asarray(costs, dtype=np.float64).reshape(-1, 2)
+    usable = np.flatnonzero(np.isfinite(costs).all(axis=1))
+    order = usable[np.lexsort((usable, costs[usable, 1], costs[usable, 0]))]
+    second = costs[order, 1]
+    best_before = np.minimum.accumulate(np.concatenate(([np.inf], second)))[:-1]
+    return order[second < best_before].astype(np.int64)
+
+
+def hypervolume(costs: Floats, low: Sequence[float], high: Sequence[float]) -> float:
+    """Share of the box [low, high] that the rows of `costs` [n, 2] dominate, in [0, 1].
+
+    What lies outside the box does not count: a row beyond `high` adds nothing, a row below `low`
+    counts as if it were on the edge of the box. NaN if the box has no area.
+    """
+    (low_x, low_y), (high_x, high_y) = low, high
+    area = (high_x - low_x) * (high_y - low_y)
+    if not (np.isfinite(area) and high_x > low_x and high_y > low_y):
+        return float("nan")
+    costs = np.asarray(costs, dtype=np.float64).reshape(-1, 2)
+    inside = costs[np.isfinite(costs).all(axis=1)]
+    inside = np.maximum(inside[(inside < [high_x, high_y]).all(axis=1)], [low_x, low_y])
+    best = inside[front(inside)]
+    rights = np.append(best[1:, 0], high_x)
+    return float(((rights - best[:, 0]) * (high_y - best[:, 1])).sum() / area)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Test divergence over seeds at common edge budgets; every array is [budgets].
+
+    `num_seeds` of the seeds have a circuit within the budget; the statistics are over those.
+    """
+
+    budgets: Ints
+    median: Floats
+    quartile_1: Floats
+    quartile_3: Floats
+    minimum: Floats
+    maximum: Floats
+    num_seeds: Ints
+
+
+def edge_budgets(num_edges_total: int, achieved: ArrayLike, per_decade: int = 10) -> Ints:
+    """Edge budgets: a logarithmic grid over 1 ... num_edges_total and every achieved edge count."""
+    count = max(2, 1 + int(np.ceil(per_decade * np.log10(max(num_edges_total, 2)))))
+    grid = np.rint(np.geomspace(1, max(num_edges_total, 1), count))
+    budgets = np.concatenate((grid, np.asarray(achieved, dtype=np.float64).ravel()))
+    return np.unique(budgets[budgets >= 1].astype(np.int64))
+
+
+def best_within(num_edges: Ints, validation: Floats, budgets: Ints) -> Ints:
+    """[budgets] index of the circuit with the lowest validation divergence that fits; -1 for none.
+
+    Ties go to fewer edges, then to the circuit that comes first. NaN is never chosen.
+    """
+    usable = np.flatnonzero(np.isfinite(validation))
+    order = usable[np.lexsort((usable, validation[usable], num_edges[usable]))]
+    values = validation[order]
+    before = np.minimum.accumulate(np.concatenate(([np.inf], values)))[:-1]
+    record = values < before
+    leaders = np.append(order[record], -1)
+    fits = np.searchsorted(num_edges[order[record]], budgets, side="right")
+    return leaders[fits - 1].astype(np.int64)
+
+
+def bands(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budgets: Ints) -> Bands:
+    """At each budget, each seed's best circuit by validation with at most that many edges; median,
+    quartiles and extremes of its test divergence over seeds.
+
+    A seed without a circuit at a budget is left out there, and so is a budget without any seed. All
+    inputs but `budgets` are [circuits].
+    """
+    values = np.full((len(np.unique(seeds)), len(budgets)), np.nan)
+    for row, seed in enumerate(np.unique(seeds)):
+        own = np.flatnonzero(seeds == seed)
+        chosen = best_within(num_edges[own], validation[own], budgets)
+        values[row, chosen >= 0] = test[own][chosen[chosen >= 0]]
+    num_seeds = np.isfinite(values).sum(axis=0)
+    some = num_seeds > 0
+    values = np.where(np.isfinite(values), values, np.nan)[:, some]
+    if not some.any():
+        values = np.empty((1, 0))
+    low, first, middle, third, high = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
+    return Bands(budgets[some], middle, first, third, low, high, num_seeds[some])
+
+
+def sparsest_within(num_edges: Ints, validation: Floats, epsilon: float) -> int | None:
+    """Index of the circuit with the fewest edges whose validation divergence is at most `epsilon`.
+
+    Ties go to the lower validation divergence, then to the circuit that comes first; None when
+    there is none.
+    """
+    within = np.flatnonzero(np.isfinite(validation) & (validation <= epsilon))
+    if not within.size:
+        return None
+    return int(within[np.lexsort((within, validation[within], num_edges[within]))[0]])

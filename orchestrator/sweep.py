@@ -1,0 +1,1 @@
+"""SweepSpec: a question, a base trial and what varies."""

@@ -1,0 +1,17 @@
+"""Progress: what a running trial tells the outside world."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of progress.jsonl, one report to Ray Tune, one MLflow batch.
+
+    `values`: kl (or the task's divergence), sparsity, target_sparsity, multipliers, learning
+    rates, step_seconds ...; floats only.
+    """
+
+    step: int
+    total: int
+    values: dict[str, float] = field(default_factory=dict)
+    phase: str = "train"  # load, train, evaluate, done

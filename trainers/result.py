@@ -1,0 +1,86 @@
+"""What a trial leaves behind: points, result.json. Plain data, no torch."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+RESULT_SCHEMA = 1
+
+
+class Record(BaseModel):
+    """Frozen plain data of a result file; unknown keys are refused, NaN and infinity are kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class Point(Record):
+    """One circuit of a trial, evaluated.
+
+    `kind` says how it came about: the method's own `final` circuit, a circuit passed on the way
+    (`path`), or the top of a ranking at an asked edge budget (`budget`).
+    `metrics` maps split ("validation", "test") to metric name to mean over examples.
+    """
+
+    point: int
+    kind: Literal["final", "path", "budget"]
+    num_edges: int
+    num_edges_total: int
+    num_edges_connected: int
+    sparsity: float
+    target_sparsity: float | None = None
+    step: int | None = None
+    metrics: dict[str, dict[str, float]]
+    circuit: str  # file name inside the trial folder
+    truth_precision: float | None = None  # against the task's ground-truth circuit, if it has one
+    truth_recall: float | None = None
+
+
+class Group(Record):
+    """What may be compared with what: points of different groups share no axis."""
+
+    model: str
+    task: str
+    test_set: str
+    ablation: str
+    edge_convention: str
+    method: str
+
+    @property
+    def scene(self) -> tuple[str, str, str, str, str]:
+        """The group without the method: methods of one scene are compared on one plot."""
+        return (self.model, self.task, self.test_set, self.ablation, self.edge_convention)
+
+
+class TrialResult(Record):
+    """result.json: written last and atomically; its existence means the trial is over.
+
+    `full` and `empty` hold the metrics (by split, then name) of the full model and of the empty
+    circuit (everything corrupted): the ends of every faithfulness curve.
+    `divergence` names the metric that training minimises and fronts use, e.g. "kl".
+    Times in seconds, memory in bytes above the loaded model.
+    """
+
+    result_schema: int = RESULT_SCHEMA
+    trial_id: str
+    status: Literal["complete", "failed"]
+    error: str | None = None
+    spec: dict[str, Any]
+    group: Group | None = None
+    seed: int
+    divergence: str | None = None
+    points: list[Point] = []
+    full: dict[str, dict[str, float]] = {}
+    empty: dict[str, dict[str, float]] = {}
+    ground_truth: list[tuple[str, str]] | None = None
+    num_edges_total: int | None = None
+    num_examples: dict[str, int] = {}
+    in_sample: bool = False  # the test examples were trained on
+    steps: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    warnings: list[str] = []
+    execution: dict[str, Any] = {}  # ranks, threads, ZeRO stage, host, processor, attempt, code
+    versions: dict[str, str] = {}
+    started: str = ""  # UTC, ISO 8601
+    finished: str = ""
