@@ -66,22 +66,27 @@ class CircuitModel(nn.Module):
     def forward(
         self,
         tokens: Int[Tensor, "batch seq"],
-        keep: Float[Tensor, "writers readers"],
+        keep: Float[Tensor, "*samples writers readers"],
         corrupted: WriterStates | None,
         positions: Int[Tensor, "batch scored"] | None = None,
-    ) -> Float[Tensor, "batch scored vocab"]:
+    ) -> Float[Tensor, "*samples batch scored vocab"]:
         """Logits when edge (w, r) carries `corrupted_w + keep[w, r] · (clean_w − corrupted_w)`.
 
+        Several samples of gates run side by side in one pass, each on the whole batch.
         `corrupted=None` is zero ablation (corrupted_w = 0). Differentiable in `keep`; call
         backward before the next forward. Always-on embeddings must be 1 in `keep`.
         """
-        with self._masked(tokens, keep, corrupted):
-            return self._logits(tokens, positions)
+        by_sample = keep if keep.ndim == 3 else keep.unsqueeze(0)
+        samples, batch = by_sample.shape[0], tokens.shape[0]
+        with self._masked(tokens, by_sample, corrupted):
+            wanted = None if positions is None else positions.repeat(samples, 1)
+            logits = self._logits(tokens.repeat(samples, 1), wanted)
+        return logits.view(samples, batch, *logits.shape[1:]) if keep.ndim == 3 else logits
 
     @contextmanager
     def _masked(self, tokens: Tensor, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
         self.stream.mask(keep, corrupted)
-        self.stream.fit(tokens.shape[0] * tokens.shape[1], self.width, self.dtype, tokens.device)
+        self.stream.fit(keep.shape[0] * tokens.numel(), self.width, self.dtype, tokens.device)
         try:
             yield
         finally:

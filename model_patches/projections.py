@@ -127,8 +127,7 @@ class _WriteHeads(Function):
         torch.bmm(heads, module.head_weights(), out=target)
         if module.bias is not None:
             target += (module.bias / module.num_heads).view(1, 1, -1)
-        if stream.corrupted is not None:
-            target -= stream.corrupted.writers[rows].flatten(1, 2)
+        stream.subtract_corrupted(rows)
         return x.new_zeros(()).expand(*x.shape[:2], target.shape[-1])
 
     @staticmethod

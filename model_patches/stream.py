@@ -80,10 +80,16 @@ class WriterStream:
     def record(self) -> None:
         self.recorded = []
 
-    def mask(self, keep: Float[Tensor, "writers readers"], corrupted: WriterStates | None) -> None:
-        """Starts a masked pass. `corrupted=None` is zero ablation: a cut edge carries zeros."""
+    def mask(self, keep: Float[Tensor, "samples writers readers"], corrupted: WriterStates | None) -> None:
+        """Starts a masked pass over a batch of samples × examples: the examples once per sample of
+        gates. `corrupted` holds the examples once; None is zero ablation: a cut edge carries zeros.
+        """
         self.keep, self.corrupted = keep, corrupted
         self.number += 1
+
+    @property
+    def samples(self) -> int:
+        return 1 if self.keep is None else self.keep.shape[0]
 
     def stop(self) -> None:
         """Ends the pass, also after an error."""
@@ -105,21 +111,25 @@ class WriterStream:
 
     def write(self, first: int, values: Float[Tensor, "some batch seq width"]) -> None:
         """Puts writes that need no gradient (the embeddings') into the rows from `first` on."""
-        rows = slice(first, first + values.shape[0])
+        rows, (some, _, seq, width) = slice(first, first + values.shape[0]), values.shape
+        target = self.differences[rows]
+        target.view(some, -1, seq, width).copy_(values)  # positions' embeddings are one for the batch
+        self.subtract_corrupted(rows)
+
+    def subtract_corrupted(self, rows: slice) -> None:
+        """Turns writes in the buffer into differences."""
         if self.corrupted is not None:
-            values = values - self.corrupted.writers[rows]
-        tokens = self.differences.shape[1]
-        batch = tokens // values.shape[2]
-        self.differences[rows] = values.expand(-1, batch, -1, -1).reshape(-1, tokens, values.shape[3])
+            written = self.differences[rows]
+            written.view(written.shape[0], self.samples, -1).sub_(self.corrupted.writers[rows].flatten(1)[:, None])
 
     def read(
         self, group: ReaderGroup, index: int, thread: Float[Tensor, "batch seq width"]
     ) -> Float[Tensor, "some batch seq width"]:
         """The inputs of a group of readers; `index` is the group's place in `graph.groups()`."""
         assert self.keep is not None, "read() is for masked passes"
-        gates = self.keep[: group.visible, group.readers].t().to(thread.dtype)
+        gates = self.keep[:, : group.visible, group.readers].mT.to(thread.dtype)
         base = None if self.corrupted is None else self.corrupted.residuals[index]
-        return _Mix.apply(gates, thread, self, base).view(gates.shape[0], *thread.shape)  # type: ignore[no-any-return]
+        return _Mix.apply(gates, thread, self, base).view(gates.shape[1], *thread.shape)  # type: ignore[no-any-return]
 
 
 def write_through(values: Float[Tensor, "some batch seq width"], stream: WriterStream, first: int) -> Tensor:
@@ -128,14 +138,27 @@ def write_through(values: Float[Tensor, "some batch seq width"], stream: WriterS
 
 
 class _Mix(Function):
-    """[readers, batch·seq·width] = base + gates · differences."""
+    """[readers, batch·seq·width] = base + gates · differences, sample by sample."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, thread: Tensor, stream: WriterStream, base: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        gates: Float[Tensor, "samples readers visible"],
+        thread: Tensor,
+        stream: WriterStream,
+        base: Tensor | None,
+    ) -> Tensor:
         ctx.stream, ctx.number, ctx.thread = stream, stream.number, thread.shape
         ctx.save_for_backward(gates)
-        differences = stream.differences[: gates.shape[1]].flatten(1)
-        return gates @ differences if base is None else torch.addmm(base.reshape(1, -1), gates, differences)
+        samples, readers, visible = gates.shape
+        differences = stream.differences[:visible].view(visible, samples, -1)
+        if samples == 1:
+            differences = differences[:, 0]
+            return gates[0] @ differences if base is None else torch.addmm(base.reshape(1, -1), gates[0], differences)
+        mixed = torch.bmm(gates, differences.transpose(0, 1))
+        if base is not None:
+            mixed += base.reshape(-1)
+        return mixed.transpose(0, 1).reshape(readers, -1)
 
     @staticmethod
     @once_differentiable
@@ -143,17 +166,19 @@ class _Mix(Function):
         (gates,) = ctx.saved_tensors
         stream: WriterStream = ctx.stream
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
-        visible, gradient = gates.shape[1], gradient.contiguous()
-        sums = stream.gradients[:visible].flatten(1)
+        samples, readers, visible = gates.shape
+        by_sample = gradient.reshape(readers, samples, -1).transpose(0, 1)
+        sums = stream.gradients[:visible].view(visible, samples, -1).transpose(0, 1)
         if visible == len(stream.graph.writers):
             # The output reads every writer and its backward is the first: it overwrites, so that
             # the buffer needs no zeroing.
-            torch.mm(gates.t(), gradient, out=sums)
-        else:
-            sums.addmm_(gates.t(), gradient)
+            sums.zero_() if samples > 1 else torch.mm(gates[0].t(), by_sample[0], out=sums[0])
+        if samples > 1 or visible < len(stream.graph.writers):
+            sums.baddbmm_(gates.mT, by_sample)
         by_gate = None
         if ctx.needs_input_grad[0]:
-            by_gate = gradient @ stream.differences[:visible].flatten(1).t()
+            differences = stream.differences[:visible].view(visible, samples, -1)
+            by_gate = torch.bmm(by_sample, differences.permute(1, 2, 0))
         return by_gate, gradient.new_zeros(()).expand(ctx.thread), None, None
 
 

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Stands in for infinity where quantiles are interpolated (there infinity times zero is NaN).
+_INFINITE = 1e300
+
 
 def log_kept(num_edges: ArrayLike, num_edges_total: int) -> Floats:
     """log10 of the kept fraction.
@@ -100,20 +103,22 @@ def bands(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budget
     """At each budget, each seed's best circuit by validation with at most that many edges; median,
     quartiles and extremes of its test divergence over seeds.
 
-    A seed without a circuit at a budget is left out there, and so is a budget without any seed. All
-    inputs but `budgets` are [circuits].
+    A seed without a circuit at a budget is left out there, and so is a budget without any seed. A
+    chosen circuit whose test divergence is not finite counts as infinitely far. All inputs but
+    `budgets` are [circuits].
     """
-    values = np.full((len(np.unique(seeds)), len(budgets)), np.nan)
+    values = np.full((max(1, len(np.unique(seeds))), len(budgets)), np.nan)
+    test = np.where(np.isfinite(test), test, _INFINITE)
     for row, seed in enumerate(np.unique(seeds)):
         own = np.flatnonzero(seeds == seed)
         chosen = best_within(num_edges[own], validation[own], budgets)
         values[row, chosen >= 0] = test[own][chosen[chosen >= 0]]
-    num_seeds = np.isfinite(values).sum(axis=0)
+    num_seeds = (~np.isnan(values)).sum(axis=0)
     some = num_seeds > 0
-    values = np.where(np.isfinite(values), values, np.nan)[:, some]
-    if not some.any():
-        values = np.empty((1, 0))
-    low, first, middle, third, high = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
+    quantiles = np.empty((5, 0))  # numpy has no quantiles over no columns
+    if some.any():
+        quantiles = np.nanquantile(values[:, some], [0, 0.25, 0.5, 0.75, 1], axis=0)
+    low, first, middle, third, high = np.where(quantiles < _INFINITE / 1e9, quantiles, np.inf)
     return Bands(budgets[some], middle, first, third, low, high, num_seeds[some])
 
 

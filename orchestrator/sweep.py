@@ -1,1 +1,321 @@
-"""SweepSpec: a question, a base trial and what varies."""
+"""SweepSpec: a question, a base trial, what varies, and the trials that follow from them."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from model_patches.architectures import architecture_of
+from orchestrator.yaml_source import Source, read_yaml
+from trainers.model import ModelSpec
+from trainers.resources import Resources
+from trainers.spec import Location, Problem, Spec, SpecError, problems, shortened
+from trainers.trial import TrialSpec
+
+MAX_TRIALS = 100_000
+MAX_PROBLEMS = 20
+RESERVED_NAMES = ("trials", "report")  # folders beside the sweeps in a runs folder
+FILE_FIELDS = (("model", "path"),)  # relative paths in them mean: relative to the spec file
+
+
+class Objectives(Spec):
+    """What the report's front weighs against the size of a circuit."""
+
+    faithfulness: str = Field(
+        default="divergence", description="metric that the front minimises; `divergence` is the task's own"
+    )
+    epsilon: float = Field(
+        default=1e-3,
+        ge=0,
+        description="a circuit is faithful when its validation divergence is at most epsilon",
+    )
+
+
+class Block(Spec):
+    """The product of the lists in `grid`, each combination on top of the values in `set`.
+
+    Both map a dotted path of the trial (`method.steps`, or a whole part: `method`) to what replaces
+    it; shorter paths are applied first.
+    """
+
+    set: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _says_something_once(self) -> Self:
+        if not self.set and not self.grid:
+            raise ValueError("found neither set nor grid with an entry; allowed: at least one")
+        for path in self.set.keys() & self.grid.keys():
+            raise ValueError(f"{path}: found in both set and grid; allowed: in one of them")
+        return self
+
+    @property
+    def size(self) -> int:
+        return math.prod(len(values) for values in self.grid.values())
+
+
+class SweepSpec(Spec):
+    """One question and the trials that answer it: the content of a sweeps/*.yaml."""
+
+    name: str = Field(description="also the name of the sweep's folder in the runs folder")
+    question: Annotated[str, Field(min_length=1)]
+    base: dict[str, Any] = Field(description="the part of the trial that all trials share")
+    vary: tuple[Block, ...] | None = Field(
+        default=None, description="{dotted.path: [values]} for a grid, or a list of {set, grid} blocks"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), description="a list, or a count from 0"
+    )
+    resources: Resources = Resources()
+    objectives: Objectives = Objectives()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+            allowed = "at most 64 letters, digits, - and _, the first a letter or a digit"
+            raise ValueError(f"found {shortened(name)}; allowed: {allowed}")
+        if name in RESERVED_NAMES:
+            raise ValueError(f"found {name!r}, which is another folder of a runs folder")
+        return name
+
+    @field_validator("base")
+    @classmethod
+    def _has_no_seed(cls, base: dict[str, Any]) -> dict[str, Any]:
+        if "seed" in base:
+            raise ValueError("found the key seed; allowed: the sweep's own key seeds, beside base")
+        return base
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _grid_is_one_block(cls, vary: object) -> object:
+        if vary == {} or vary == []:
+            raise ValueError("found nothing in it; allowed: at least one path, or no key vary at all")
+        if isinstance(vary, dict):
+            return ({"grid": vary},)
+        if vary is not None and not isinstance(vary, list):
+            raise ValueError(f"found {shortened(vary)}; allowed: a mapping or a list of blocks")
+        return tuple(vary) if vary else None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_is_a_list(cls, seeds: object) -> object:
+        if isinstance(seeds, bool) or not isinstance(seeds, int | list) or seeds == []:
+            raise ValueError(f"found {shortened(seeds)}; allowed: a count, or a list of integers")
+        if isinstance(seeds, list):
+            return tuple(seeds)
+        if not 1 <= seeds <= MAX_TRIALS:
+            raise ValueError(f"found {seeds}; allowed: a count from 1 to {MAX_TRIALS}, or a list of integers")
+        return tuple(range(seeds))
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Self:
+        size = len(self.seeds) * sum(block.size for block in self.blocks)
+        if size > MAX_TRIALS:
+            raise ValueError(f"found {size} trials; allowed: at most {MAX_TRIALS} in one sweep")
+        return self
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self.vary or (Block.model_construct(set={}, grid={}),)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a sweep file and checks every trial of it.
+
+        A relative `model.path` is relative to the file, and absolute in what is returned.
+        Raises SpecError, one line per problem: `file:line: path: what was found; what is allowed`.
+        """
+        source = read_yaml(Path(path))
+        if not isinstance(source.data, dict):
+            raise SpecError(
+                f"{path}: found {shortened(source.data)}; allowed: name, question, base, vary, ..."
+            )
+        folder = Path(os.path.abspath(path)).parent
+        try:
+            sweep = cls.model_validate_json(json.dumps(_with_absolute_paths(source.data, folder)))
+        except ValidationError as error:
+            raise _refusal(source, problems(error, cls)) from None
+        _expand(sweep, source)
+        return sweep
+
+    def trials(self) -> list[TrialSpec]:
+        """Every trial, in the order of the file, none twice.
+
+        A trial whose method does not use the seed is there once, with seed 0. Raises SpecError.
+        """
+        return _expand(self, Source(f"sweep {self.name}", self.plain()))
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    path: tuple[str, ...]
+    value: Any
+    origin: Location  # where the user wrote it
+
+
+def _expand(sweep: SweepSpec, source: Source) -> list[TrialSpec]:
+    trials: dict[str, TrialSpec] = {}
+    found: dict[Problem, None] = {}
+    for assignments in _combinations(sweep):
+        try:
+            trial = _trial(sweep, assignments)
+            _check_family(trial.model)
+            for seed in _seeds(sweep, trial, assignments):
+                seeded = trial.model_copy(update={"seed": seed})
+                trials.setdefault(seeded.trial_id, seeded)
+        except _Refused as refused:
+            found |= dict.fromkeys(refused.problems)
+        except SpecError as error:
+            path, _, message = str(error).partition(": ")  # model.path: no folder ...
+            found[Problem(_origin(tuple(path.split(".")), assignments), message)] = None
+    if found:
+        raise _refusal(source, list(found))
+    return list(trials.values())
+
+
+def _check_family(model: ModelSpec) -> None:
+    """Raises SpecError for a model folder of a family that we cannot mask."""
+    if model.path is None:
+        return
+    config = next(file for file in model.files() if file.name == "config.json")
+    try:
+        family = json.loads(config.read_bytes())["model_type"]
+        architecture_of(family)
+    except (KeyError, TypeError):
+        raise SpecError(f"model.path: {config} names no model_type") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"model.path: {config} is not JSON: {error}") from None
+    except ValueError as error:
+        raise SpecError(f"model.path: {error}") from None
+
+
+def _seeds(sweep: SweepSpec, trial: TrialSpec, assignments: list[_Assignment]) -> tuple[int, ...]:
+    if not trial.method.uses_seed:
+        return (0,)
+    if any(assignment.path == ("seed",) for assignment in assignments):
+        return (trial.seed,)
+    return sweep.seeds
+
+
+def _combinations(sweep: SweepSpec) -> Iterator[list[_Assignment]]:
+    for number, block in enumerate(sweep.blocks):
+        fixed = [
+            _Assignment(tuple(path.split(".")), value, ("vary", number, "set", path))
+            for path, value in block.set.items()
+        ]
+        axes = [
+            [
+                _Assignment(tuple(path.split(".")), value, ("vary", number, "grid", path, index))
+                for index, value in enumerate(values)
+            ]
+            for path, values in block.grid.items()
+        ]
+        for chosen in product(*axes):
+            yield sorted([*fixed, *chosen], key=lambda assignment: len(assignment.path))
+
+
+class _Refused(Exception):
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def _trial(sweep: SweepSpec, assignments: list[_Assignment]) -> TrialSpec:
+    data = deepcopy(sweep.base)
+    for assignment in assignments:
+        _assign(data, assignment)
+    try:
+        return TrialSpec.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise _Refused(
+            [
+                Problem(_origin(location, assignments), message)
+                for location, message in problems(error, TrialSpec)
+            ]
+        ) from None
+
+
+def _assign(data: dict[str, Any], assignment: _Assignment) -> None:
+    place: Any = data
+    for depth, part in enumerate(assignment.path[:-1], start=1):
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            parent = ".".join(assignment.path[:depth])
+            message = (
+                f"found {parent} = {shortened(place)}, which has no parts; allowed: a field of the trial"
+            )
+            raise _Refused([Problem(assignment.origin, message)])
+    place[assignment.path[-1]] = deepcopy(assignment.value)
+
+
+def _origin(location: Location, assignments: list[_Assignment]) -> Location:
+    """Where the user wrote the trial's field: the last assignment that reaches it, else the base."""
+    for assignment in reversed(assignments):
+        shared = min(len(location), len(assignment.path))
+        if shared and location[:shared] == assignment.path[:shared]:
+            return (*assignment.origin, *location[shared:])
+    return ("base", *location)
+
+
+def _refusal(source: Source, found: list[Problem]) -> SpecError:
+    lines = [source.error(_as_written(location, source), message) for location, message in found]
+    rest = len(lines) - MAX_PROBLEMS
+    more = [f"{source.name}: and {rest} more problems"] if rest > 0 else []
+    return SpecError("\n".join(lines[:MAX_PROBLEMS] + more))
+
+
+def _as_written(location: Location, source: Source) -> Location:
+    """A `vary` that was written as one grid has no block number and no `grid` in its paths."""
+    plain_grid = isinstance(source.data, dict) and isinstance(source.data.get("vary"), dict)
+    if plain_grid and location[:2] == ("vary", 0):
+        return ("vary", *location[3:])
+    return location
+
+
+def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    data = dict(data)
+    if isinstance(data.get("base"), dict):
+        data["base"] = _absolute(data["base"], (), folder)
+    vary = data.get("vary")
+    if isinstance(vary, dict):
+        data["vary"] = _absolute_grid(vary, folder)
+    elif isinstance(vary, list):
+        data["vary"] = [_absolute_block(block, folder) for block in vary]
+    return data
+
+
+def _absolute_block(block: Any, folder: Path) -> Any:
+    if not isinstance(block, dict):
+        return block
+    block = dict(block)
+    if isinstance(block.get("set"), dict):
+        block["set"] = _absolute(block["set"], (), folder)
+    if isinstance(block.get("grid"), dict):
+        block["grid"] = _absolute_grid(block["grid"], folder)
+    return block
+
+
+def _absolute_grid(grid: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return {
+        path: [_absolute(value, tuple(path.split(".")), folder) for value in values]
+        if isinstance(values, list)
+        else values
+        for path, values in grid.items()
+    }
+
+
+def _absolute(value: Any, path: tuple[str, ...], folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _absolute(item, (*path, *key.split(".")), folder) for key, item in value.items()}
+    if path in FILE_FIELDS and isinstance(value, str):
+        return os.path.abspath(folder / os.path.expanduser(value))
+    return value

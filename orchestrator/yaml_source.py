@@ -14,17 +14,17 @@ from trainers.spec import Location, SpecError, nearest, shortened, yaml_path
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 TAG = "tag:yaml.org,2002:"
+NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 
 
 def _core_schema() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     """What an unquoted word is in YAML 1.2's core schema, by its first character. PyYAML's own
     rules (YAML 1.1) would read `1e-3` as text, `no` as false and `1:30` as 90."""
-    number = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     kinds = (
-        ("null", r"(?:~|null|)", ["~", "n", ""]),
-        ("bool", r"(?:true|false)", "tf"),
+        ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+        ("bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
         ("int", r"[-+]?[0-9]+", "-+0123456789"),
-        ("float", number, "-+.0123456789"),
+        ("float", NUMBER, "-+.0123456789"),
     )
     table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for kind, pattern, firsts in kinds:
@@ -35,6 +35,15 @@ def _core_schema() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = _core_schema()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that either YAML version would take for something else."""
+
+    yaml_implicit_resolvers = {
+        first: _core_schema().get(first, []) + yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])
+        for first in {*_core_schema(), *yaml.SafeDumper.yaml_implicit_resolvers}
+    }
 
 
 @dataclass(frozen=True)
@@ -76,22 +85,29 @@ def read_yaml(path: Path) -> Source:
 
 def parse_yaml(text: str, name: str) -> Source:
     """Like `read_yaml`, of text. An empty text is null."""
+    reading = _Reading(name)
     try:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
         finally:
             loader.dispose()
+        data = reading.value(node, ()) if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         context = f" {error.context}" if error.context else ""
         raise SpecError(f"{name}{where}: not YAML:{context} {error.problem}".replace("\n", " ")) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise SpecError(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
-    reading = _Reading(name)
-    data = reading.value(node, ()) if node is not None else None
+    except RecursionError:
+        raise SpecError(f"{name}: found values nested hundreds of levels deep") from None
     return Source(name, data, reading.lines)
+
+
+def write_yaml(data: Any) -> str:
+    """Plain data as YAML text that `parse_yaml` reads back equal."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Reading:
@@ -133,19 +149,20 @@ class _Reading:
             yield key, self.value(value_node, (*location, key))
 
     def scalar(self, node: yaml.Node, location: Location) -> Any:
+        text = node.value
         match node.tag.removeprefix(TAG):
             case "str":
-                return node.value
+                return text
             case "null":
                 return None
-            case "bool":
-                return node.value == "true"
-            case "int" if len(node.value) < 20:
-                return int(node.value)
-            case "float" if math.isfinite(float(node.value)):
-                return float(node.value)
-            case "int" | "float":
-                raise self.refused(node, location, f"{shortened(node.value)}, too large for a number")
+            case "bool" if text.lower() in ("true", "false"):
+                return text.lower() == "true"
+            case "int" if re.fullmatch(r"[-+]?[0-9]{1,18}", text):
+                return int(text)
+            case "float" if re.fullmatch(NUMBER, text) and math.isfinite(float(text)):
+                return float(text)
+            case "int" | "float" | "bool" as kind:
+                raise self.refused(node, location, f"{shortened(text)}, not usable as {kind}")
         raise self.refused(node, location, f"the tag {shortened(node.tag)}; allowed: plain values")
 
     def refused(self, node: yaml.Node, location: Location, found: str) -> SpecError:

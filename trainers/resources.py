@@ -10,13 +10,13 @@ from trainers.spec import Spec
 class Resources(Spec):
     """How many ranks share a trial, what each gets, and when to give up on them."""
 
-    ranks: int = Field(1, ge=1, description="processes that share one trial's batches and weights")
-    cpus_per_rank: int = Field(1, ge=1, description="also the number of threads a rank computes with")
-    gpus_per_rank: float = Field(0, ge=0)
-    lanes: int | None = Field(None, ge=1, description="trials side by side; default: as many as fit")
-    zero_stage: Literal[0, 1, 2, 3] = Field(3, description="DeepSpeed ZeRO stage; 3 partitions the weights")
-    checkpoint_seconds: float = Field(120, ge=0)
+    ranks: int = Field(default=1, ge=1, description="processes that share one trial's batches and weights")
+    cpus_per_rank: int = Field(default=1, ge=1, description="also the number of threads a rank computes with")
+    gpus_per_rank: float = Field(default=0, ge=0)
+    lanes: int | None = Field(default=None, ge=1, description="trials side by side; default: as many as fit")
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=3, description="DeepSpeed ZeRO stage; 3 partitions the weights")
+    checkpoint_seconds: float = Field(default=120, ge=0)
     stall_seconds: float | None = Field(
-        None, gt=0, description="a rank silent for this long is lost; default max(120, 20 median reports)"
+        default=None, gt=0, description="a rank silent for this long is lost; default max(120, 20 median reports)"
     )
-    max_retries: int = Field(1, ge=0, description="further attempts after a crash")
+    max_retries: int = Field(default=1, ge=0, description="further attempts after a crash")

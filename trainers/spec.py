@@ -95,7 +95,8 @@ def _problem(item: dict[str, Any], spec: type[BaseModel]) -> Problem:
         case "union_tag_invalid":
             tags = context["expected_tags"].replace("'", "").split(", ")
             key = context["discriminator"].strip("'")
-            message = f"found {shortened(context['tag'])}.{nearest(str(context['tag']), tags)} Allowed: {', '.join(tags)}"
+            hint = nearest(str(context["tag"]), tags)
+            message = f"found {shortened(context['tag'])}.{hint} Allowed: {', '.join(tags)}"
             return Problem((*location, key), message)
         case "union_tag_not_found":
             tags = sorted(str(_tag(model)) for model in models)
@@ -108,9 +109,12 @@ def _problem(item: dict[str, Any], spec: type[BaseModel]) -> Problem:
             return Problem(
                 location, f"found {shortened(item['input'])}.{hint} Allowed: {context['expected']}"
             )
+        case "too_short" | "string_too_short":
+            found = f"found {shortened(item['input'])}"
+            return Problem(location, f"{found}; allowed: at least {context['min_length']} entry")
         case _:
-            allowed = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            allowed = allowed.replace("an object", "a mapping")
+            allowed = re.sub(r"^\w+ should (be )?(a valid )?", "", item["msg"])
+            allowed = {"an object": "a mapping", "array": "a list"}.get(allowed, allowed)
             return Problem(location, f"found {shortened(item['input'])}; allowed: {allowed}")
 
 

@@ -1,0 +1,253 @@
+"""circuit-sweep: the command line. Takes paths and operational switches; hyperparameters live in YAML.
+
+Heavy modules are imported inside the commands: `--help` answers at once, `plan`, `status` and
+`report` need neither Ray nor DeepSpeed.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.drive import Finished
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all is well
+  1    trials failed, or are still missing
+  2    a mistake in the command, the spec or the folders; nothing was lost
+  3    another driver runs this sweep
+  130  interrupted; the same command goes on from there
+"""
+
+
+class Commands(click.Group):
+    """Turns a user's mistake into one message on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from orchestrator.lease import LeaseHeld
+        from trainers.spec import SpecError
+
+        try:
+            return super().invoke(ctx)
+        except SpecError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except LeaseHeld as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(3)
+        except KeyboardInterrupt:
+            click.echo("Interrupted; the same command goes on from here.", err=True)
+            ctx.exit(130)
+
+
+runs_option = click.option(
+    "--runs",
+    default="runs",
+    show_default=True,
+    metavar="FOLDER|URI",
+    help="Where trials are kept: a folder, or a URI such as s3://bucket/runs.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+tracking_option = click.option(
+    "--tracking-uri",
+    metavar="URI",
+    help="MLflow server or database.  [default: MLFLOW_TRACKING_URI, else RUNS/mlflow.db]",
+)
+spec_argument = click.argument("spec", type=click.Path(path_type=Path))
+
+
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="circuit-sweep", prog_name="circuit-sweep")
+def main() -> None:
+    """Sweeps of circuit discovery: a question in YAML in, a Pareto report out.
+
+    \b
+    circuit-sweep plan sweeps/quickstart.yaml
+    circuit-sweep run sweeps/quickstart.yaml
+    """
+
+
+@main.command()
+@spec_argument
+@runs_option
+@json_option
+def plan(spec: Path, runs: str, as_json: bool) -> None:
+    """Show the trials of SPEC, what is done already, and what the rest will cost. Changes nothing.
+
+    \b
+    Example:
+      circuit-sweep plan sweeps/quickstart.yaml --runs runs
+    """
+    from orchestrator import terminal
+    from orchestrator.estimate import estimate
+    from orchestrator.plan import plan as read_plan
+    from orchestrator.sweep import SweepSpec
+    from trainers.folder import Folder
+
+    folder = Folder.open(runs)
+    planned = read_plan(SweepSpec.load(spec), folder)
+    cost = estimate(planned, folder)
+    if as_json:
+        click.echo(json.dumps(terminal.plan_json(planned, cost), indent=2))
+        return
+    click.echo(terminal.plan_text(planned, cost))
+    if planned.missing:
+        click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}")
+
+
+@main.command()
+@spec_argument
+@runs_option
+@click.option("--address", metavar="HOST:PORT", help="A Ray cluster.  [default: RAY_ADDRESS, else our own]")
+@tracking_option
+@click.option("--rerun", multiple=True, metavar="TRIAL_ID|all", help="Run again although it is complete.")
+@click.option("--retry-failed", is_flag=True, help="Run failed trials again.")
+@click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.")
+@click.option("--no-report", is_flag=True, help="Leave the report for `circuit-sweep report`.")
+@json_option
+def run(
+    spec: Path,
+    runs: str,
+    address: str | None,
+    tracking_uri: str | None,
+    rerun: tuple[str, ...],
+    retry_failed: bool,
+    max_hours: float | None,
+    no_report: bool,
+    as_json: bool,
+) -> None:
+    """Run what is missing of SPEC, then report on all of it.
+
+    Complete trials are never run twice; after Ctrl-C, a crash or --max-hours the same command goes
+    on with what is missing, unfinished trials from their checkpoints.
+
+    \b
+    Example:
+      circuit-sweep run sweeps/quickstart.yaml --runs runs --max-hours 2
+    """
+    from orchestrator.drive import Request, drive
+
+    request = Request(spec, runs, address, tracking_uri, rerun, retry_failed, max_hours, report=not no_report)
+    finished = drive(request, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps(_finished_json(finished), indent=2))
+    else:
+        click.echo(_finished_text(finished, runs))
+    sys.exit(finished.exit_code)
+
+
+@main.command()
+@click.argument("runs", default="runs", metavar="[RUNS]")
+@click.option("--sweep", metavar="NAME", help="Only this sweep.")
+@json_option
+def status(runs: str, sweep: str | None, as_json: bool) -> None:
+    """Show how the sweeps in RUNS stand: progress, retries, failures, time left.
+
+    \b
+    Example:
+      circuit-sweep status runs --sweep quickstart
+    """
+    from orchestrator import terminal
+    from orchestrator.status import status as read_status
+    from trainers.folder import Folder
+
+    sweeps = read_status(Folder.open(runs), sweep)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in sweeps], indent=2))
+    else:
+        click.echo(terminal.status_text(sweeps))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, metavar="[RUNS]...")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: RUNS/report]")
+@json_option
+def report(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Write the report on RUNS: runs folders, or single sweeps in them (runs/quickstart).
+
+    \b
+    Example:
+      circuit-sweep report runs/quickstart more-runs --out report
+    """
+    from orchestrator.drive import publish_report
+    from trainers.folder import Folder
+    from trainers.spec import SpecError
+
+    sources = [Folder.open(location) for location in runs or ("runs",)]
+    if out is None and len(sources) > 1:
+        raise SpecError("--out: required for more than one runs folder")
+    target = Folder.open(out) if out is not None else sources[0] / "report"
+    front = publish_report(sources, target)
+    if as_json:
+        click.echo(json.dumps({"report": target.location, "files": target.names()}, indent=2))
+    else:
+        click.echo(f"{front}\n\nReport: {target.location}/report.html")
+
+
+@main.command()
+@click.argument("runs", default="runs", metavar="[RUNS]")
+@tracking_option
+def track(runs: str, tracking_uri: str | None) -> None:
+    """Rebuild the MLflow mirror of RUNS, without duplicates.
+
+    \b
+    Example:
+      circuit-sweep track runs --tracking-uri http://127.0.0.1:5000
+    """
+    from orchestrator.drive import tracking_uri_for
+    from orchestrator.tracking import track as rebuild
+    from orchestrator.wording import count
+    from trainers.folder import Folder
+
+    folder = Folder.open(runs)
+    uri = tracking_uri_for(folder, tracking_uri)
+    click.echo(f"{count(rebuild(folder, uri), 'trial')} mirrored. MLflow: {_mlflow_hint(uri)}")
+
+
+def _finished_json(finished: "Finished") -> dict[str, Any]:
+    return {
+        "sweep": finished.plan.sweep.name,
+        "exit_code": finished.exit_code,
+        "ran": finished.ran,
+        "counts": finished.plan.counts,
+        "seconds": finished.seconds,
+        "report": finished.report and finished.report.location,
+        "mlflow": _mlflow_hint(finished.tracking_uri),
+        "failed": [trial.trial_id for trial in finished.plan.trials if trial.state == "failed"],
+    }
+
+
+def _finished_text(finished: "Finished", runs: str) -> str:
+    from orchestrator.wording import count, duration
+
+    states = ", ".join(f"{number} {state}" for state, number in finished.plan.counts.items() if number)
+    ran = (
+        f"{count(finished.ran, 'trial')} ran in {duration(finished.seconds)}"
+        if finished.ran
+        else "nothing to do"
+    )
+    lines = [finished.table, ""] if finished.table else []
+    lines.append(f"{finished.plan.sweep.name}: {ran}; now {states}")
+    for trial in finished.plan.trials:
+        if trial.state == "failed" and trial.result is not None:
+            reason = (trial.result.error or "no reason given").strip().splitlines()[-1]
+            lines.append(f"failed {trial.trial_id}: {reason[:200]}")
+    if finished.plan.counts["failed"]:
+        lines.append("To run failed trials again: add --retry-failed")
+    if finished.report is not None:
+        lines.append(f"Report: {finished.report.location}/report.html")
+    return "\n".join([*lines, f"MLflow: {_mlflow_hint(finished.tracking_uri)}"])
+
+
+def _mlflow_hint(uri: str) -> str:
+    """How to look at the mirror."""
+    from orchestrator.mirror_values import masked
+
+    if uri.startswith(("http://", "https://")):
+        return masked(uri)
+    return f"mlflow ui --backend-store-uri {masked(uri)} --host 127.0.0.1"

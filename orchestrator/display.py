@@ -1,0 +1,211 @@
+"""Display: how a sweep goes, live on a terminal, as occasional lines in a log file."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.terminal import settings
+from orchestrator.wording import count, duration, percent, significant
+from trainers.progress import Progress
+from trainers.result import TrialResult
+from trainers.trial import TrialSpec
+
+LINE_SECONDS = 10.0  # between two lines about running trials in a log file
+SHOWN = 8  # running trials shown by name
+
+
+@dataclass
+class Running:
+    """A trial under way."""
+
+    started: float
+    attempt: int = 1
+    progress: Progress | None = None
+
+
+class Display:
+    """An observer. On a terminal one block that is redrawn; in a file one line when a trial ends and
+    one every 10 s in between. Writes to standard error unless given a console."""
+
+    def __init__(
+        self, plan: Plan, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._names = _names(plan)
+        self._total = len(plan.trials)
+        self._states = {trial.trial_id: trial.state for trial in plan.trials if trial.result is not None}
+        self._todo = len(plan.missing)
+        self._running: dict[str, Running] = {}
+        self._retries = 0
+        self._clock = clock
+        self._first = self._last_line = clock()
+        self._lock = threading.Lock()
+        self._console = console or Console(stderr=True)
+        self._live: Live | None = None
+        if self._todo:
+            self._begin()
+
+    def on_start(self, trial_id: str, spec: TrialSpec) -> None:
+        with self._lock:
+            if not self._running and self._finished_here == 0:
+                self._first = self._clock()  # time left counts from the first trial, not from Ray's start
+            before = self._running.get(trial_id)
+            self._running[trial_id] = Running(self._clock(), before.attempt if before else 1)
+
+    def on_retry(self, trial_id: str, reason: str) -> None:
+        last = reason.strip().splitlines()[-1][:200] if reason.strip() else "no reason given"
+        with self._lock:
+            self._retries += 1
+            running = self._running.setdefault(trial_id, Running(self._clock()))
+            running.attempt, running.progress = running.attempt + 1, None
+        self._line(f"↻ {self._name(trial_id)}: lost, will be tried again: {last}", "yellow")
+
+    def on_progress(self, trial_id: str, progress: Progress) -> None:
+        with self._lock:
+            self._running.setdefault(trial_id, Running(self._clock())).progress = progress
+            due = self._live is None and self._clock() - self._last_line >= LINE_SECONDS
+        if due:
+            self._line(self._summary_line())
+
+    def on_result(self, trial_id: str, result: TrialResult) -> None:
+        with self._lock:
+            running = self._running.pop(trial_id, None)
+            self._states[trial_id] = result.status
+            seconds = self._clock() - running.started if running else None
+        number = f"{len(self._states)}/{self._total}"
+        if result.status == "complete":
+            time_taken = f", {duration(seconds)}" if seconds is not None else ", run by another driver"
+            self._line(f"✓ {number} {self._name(trial_id)}: {_found(result)}{time_taken}", "green")
+        else:
+            reason = (result.error or "no reason given").strip().splitlines()[-1][:200]
+            self._line(f"✗ {number} {self._name(trial_id)}: failed: {reason}", "red")
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _begin(self) -> None:
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._block,
+                console=self._console,
+                refresh_per_second=2,
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._live.start()
+        else:
+            self._line(f"{count(self._todo, 'trial')} to run; starting Ray and the first lanes")
+
+    @property
+    def _finished_here(self) -> int:
+        return len(self._states) - (self._total - self._todo)
+
+    def _name(self, trial_id: str) -> str:
+        return self._names.get(trial_id, trial_id)
+
+    def _line(self, text: str, style: str = "") -> None:
+        self._last_line = self._clock()
+        stamp = time.strftime("%H:%M:%S")
+        self._console.print(Text(f"{stamp} {text}", style), soft_wrap=True, highlight=False)
+
+    def _summary(self) -> str:
+        failed = sum(state == "failed" for state in self._states.values())
+        parts = [f"{len(self._states) - failed}/{self._total} done", f"{len(self._running)} running"]
+        if failed:
+            parts.append(f"{failed} failed")
+        if self._retries:
+            parts.append(count(self._retries, "lost attempt"))
+        if not self._running:
+            parts.append("waiting for the first lane")
+        left = self._seconds_left()
+        if left is not None:
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def _summary_line(self) -> str:
+        with self._lock:
+            trials = [
+                f"{self._name(trial_id)}: {_state(running)}"
+                for trial_id, running in list(self._running.items())[:SHOWN]
+            ]
+            return "; ".join([self._summary(), *trials])
+
+    def _seconds_left(self) -> float | None:
+        """From the share of trials done so far, running ones in part; None before there is any."""
+        parts = [_share(running.progress) for running in self._running.values()]
+        done = self._finished_here + sum(parts)
+        elapsed = self._clock() - self._first
+        if done < 0.05 or elapsed < 1:
+            return None
+        return elapsed * (self._todo - done) / done
+
+    def _block(self) -> RenderableType:
+        with self._lock:
+            table = Table.grid(padding=(0, 2))
+            for trial_id, running in list(self._running.items())[:SHOWN]:
+                share = _share(running.progress)
+                table.add_row(
+                    ProgressBar(total=1.0, completed=share, width=16),
+                    Text(self._name(trial_id)),
+                    Text(_state(running), "dim"),
+                )
+            hidden = len(self._running) - SHOWN
+            if hidden > 0:
+                table.add_row("", Text(f"and {hidden} more", "dim"), "")
+            return Group(Text(self._summary(), "bold"), table)
+
+
+def _names(plan: Plan) -> dict[str, str]:
+    """What tells a trial from the others of its sweep: `3f2a9c01 reverse edge_pruning seed=3`."""
+    varied = settings(plan.trials)
+    return {trial.trial_id: _name(trial, varied[trial.trial_id]) for trial in plan.trials}
+
+
+def _name(trial: PlannedTrial, varied: list[tuple[str, object]]) -> str:
+    spec = trial.spec
+    values = [f"{path.rpartition('.')[2]}={value}" for path, value in varied]
+    return " ".join([trial.trial_id[:8], spec.model.label, spec.task.name, spec.method.name, *values])
+
+
+def _share(progress: Progress | None) -> float:
+    if progress is None or progress.total <= 0:
+        return 0.0
+    return min(1.0, progress.step / progress.total)
+
+
+def _state(running: Running) -> str:
+    again = f", attempt {running.attempt}" if running.attempt > 1 else ""
+    progress = running.progress
+    if progress is None:
+        return f"loading{again}"
+    values = progress.values
+    parts = [f"{progress.phase} {progress.step}/{progress.total}"]
+    if "sparsity" in values:
+        target = f" (target {percent(values['target_sparsity'])})" if "target_sparsity" in values else ""
+        parts.append(f"sparsity {percent(values['sparsity'])}{target}")
+    divergence = next((name for name in ("kl", "divergence", "loss") if name in values), None)
+    if divergence is not None:
+        parts.append(f"{divergence} {significant(values[divergence])}")
+    return ", ".join(parts) + again
+
+
+def _found(result: TrialResult) -> str:
+    """The trial's own circuit, or how many it left."""
+    if not result.points:
+        return "no circuit"
+    finals = [point for point in result.points if point.kind == "final"]
+    if not finals:
+        return count(len(result.points), "circuit")
+    point = finals[-1]
+    text = f"{count(point.num_edges, 'edge')} of {point.num_edges_total:,}"
+    value = point.metrics.get("test", {}).get(result.divergence or "")
+    return text if value is None else f"{text}, test {result.divergence} {significant(value)}"

@@ -1,0 +1,171 @@
+"""Drive: one `circuit-sweep run`, from the spec file to the report."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.lease import Lease, LeaseHeld
+from orchestrator.plan import Plan, clear_the_way, plan
+from orchestrator.sweep import SweepSpec
+from orchestrator.yaml_source import write_yaml
+from trainers.folder import Folder
+from trainers.spec import SpecError
+
+if TYPE_CHECKING:
+    from orchestrator.launch import Outcome
+
+MIN_FREE_BYTES = 256 * 2**20
+# Ray sets it for the entrypoint of a submitted job, and for nothing else.
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+OK, SOME_FAILED, USER_ERROR, HELD, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; operational switches only."""
+
+    spec: Path
+    runs: str
+    address: str | None = None
+    tracking_uri: str | None = None
+    rerun: tuple[str, ...] = ()
+    retry_failed: bool = False
+    max_hours: float | None = None
+    report: bool = True
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended. `ran` counts the trials that ran in it, `plan` is the sweep's state now."""
+
+    exit_code: int
+    plan: Plan
+    ran: int
+    seconds: float
+    tracking_uri: str
+    report: Folder | None
+    table: str
+
+
+def drive(request: Request, say: Callable[[str], None]) -> Finished:
+    """Runs what is missing of a sweep and reports on all of it; `say` gets lines for the user.
+
+    Raises SpecError for what the user can put right, LeaseHeld when another driver runs the sweep
+    or took it over. Nothing of an earlier run is lost in either case.
+    """
+    sweep = SweepSpec.load(request.spec)
+    runs = open_runs(request.runs)
+    tracking_uri = tracking_uri_for(runs, request.tracking_uri)
+    home = runs / sweep.name
+    with Lease.acquire(home, sweep.name) as lease:
+        planned, moved = clear_the_way(
+            plan(sweep, runs, lease.holder.owner), runs, request.rerun, request.retry_failed
+        )
+        for line in moved:
+            say(f"moved aside: {line}")
+        _write_snapshot(home, planned)
+        outcome = _launch(planned, runs, request, tracking_uri) if planned.missing else None
+        if lease.lost:
+            raise LeaseHeld(f"this driver stopped: {lease.lost}")
+        after = plan(sweep, runs, lease.holder.owner)
+        report = home / "report" if request.report else None
+        table = publish_report([home], report) if report else ""
+    ran = len(planned.missing) - len(after.missing)
+    seconds = outcome.seconds if outcome else 0.0
+    return Finished(_exit_code(after, outcome), after, ran, seconds, tracking_uri, report, table)
+
+
+def open_runs(location: str) -> Folder:
+    """The runs folder, made if it is not there, with a file written to it and deleted again.
+
+    Raises SpecError when it is relative inside a Ray job, cannot be written, or has no space.
+    """
+    if JOB_VARIABLE in os.environ and "://" not in location and not os.path.isabs(location):
+        raise SpecError(
+            f"--runs: found {location}, a relative path inside a Ray job, whose working directory is a "
+            "temporary copy that Ray deletes; allowed: an absolute path, or a URI such as s3://bucket/runs"
+        )
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)", location):
+        raise SpecError(f"--runs: found {location}; allowed: a folder, or a URI with :// in it")
+    try:
+        runs = Folder.open(location)
+    except SpecError as error:
+        raise SpecError(f"--runs: {error}") from None
+    probe = f".probe-{uuid.uuid4().hex}"
+    try:
+        runs.write(probe, b"circuit-sweep can write here\n")
+        runs.delete(probe)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise SpecError(f"--runs: {runs.location} cannot be written: {reason}") from None
+    if runs.is_local and (free := shutil.disk_usage(runs.path).free) < MIN_FREE_BYTES:
+        raise SpecError(
+            f"--runs: {runs.location}: found {free / 2**20:.0f} MiB of free disk space; "
+            f"allowed: at least {MIN_FREE_BYTES / 2**20:.0f} MiB"
+        )
+    return runs
+
+
+def tracking_uri_for(runs: Folder, given: str | None) -> str:
+    """--tracking-uri, else MLFLOW_TRACKING_URI, else a SQLite file in a local runs folder.
+
+    Raises SpecError for a runs folder behind a URI when neither is given.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return uri
+    if not runs.is_local:
+        raise SpecError(
+            f"--tracking-uri: required (or MLFLOW_TRACKING_URI), as the runs folder {runs.location} is not "
+            "a local one that could hold an MLflow database"
+        )
+    return f"sqlite:///{runs.path}/mlflow.db"
+
+
+def publish_report(sources: Sequence[Folder], target: Folder) -> str:
+    """Writes the report on `sources` into `target`; returns the Pareto table. Raises SpecError."""
+    from orchestrator.pareto_table import pareto_table
+    from orchestrator.report import write_files
+    from orchestrator.results import Results
+
+    results = Results.load(sources)
+    if target.is_local:
+        write_files(results, Path(target.path))
+        return pareto_table(results)
+    with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
+        write_files(results, Path(scratch))
+        for file in sorted(Path(scratch).iterdir()):
+            target.write(file.name, file.read_bytes())
+    return pareto_table(results)
+
+
+def _write_snapshot(home: Folder, planned: Plan) -> None:
+    trial_ids = [trial.trial_id for trial in planned.trials]
+    try:
+        home.write("sweep.yaml", write_yaml(planned.sweep.plain()).encode())
+        home.write("trials.json", json.dumps(trial_ids, indent=0).encode())
+    except OSError as error:
+        raise SpecError(f"--runs: {home.location} cannot be written: {error.strerror or error}") from None
+
+
+def _launch(planned: Plan, runs: Folder, request: Request, tracking_uri: str) -> "Outcome":
+    from orchestrator import launch
+    from orchestrator.display import Display
+    from orchestrator.tracking import Tracker
+
+    observers = [Display(planned), Tracker(tracking_uri, planned.sweep, runs)]
+    return launch.run(planned, runs, planned.sweep.resources, request.address, observers, request.max_hours)
+
+
+def _exit_code(after: Plan, outcome: "Outcome | None") -> int:
+    if outcome is not None and outcome.stopped == "interrupted":
+        return INTERRUPTED
+    return SOME_FAILED if after.missing or after.counts["failed"] else OK

@@ -1,0 +1,121 @@
+"""What trials cost: measured on earlier trials of their kind where there are any, else guessed from sizes."""
+
+import json
+import math
+import os
+import statistics
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.plan import Plan, PlannedTrial, read_result
+from trainers.folder import Folder
+from trainers.model import ModelSpec
+from trainers.resources import Resources
+from trainers.result import TrialResult
+
+Basis = Literal["measured", "guessed from the model's size", "unknown"]
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+PROCESS_BYTES = 600 * 2**20  # a Python process with torch, transformers and DeepSpeed
+STEP_SECONDS = 0.02  # the ZeRO-3 engine's own time per step on a CPU; tiny models cost nothing beside it
+TINY_PARAMETERS = 1_000_000
+MAX_RESULTS = 1000  # earlier results read for measurements
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of one trial and bytes of one rank; None is unknown. A guess is good to a factor of a few."""
+
+    basis: Basis
+    seconds: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class PlanEstimate:
+    """Of the trials of a plan that have no result yet.
+
+    `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
+    (as many as fit on this machine, if the sweep does not say). `memory_bytes` is of the largest rank.
+    """
+
+    seconds: float
+    unknown: int
+    bases: tuple[Basis, ...]
+    lanes: int | None
+    memory_bytes: int | None
+
+
+def estimate(plan: Plan, runs: Folder) -> PlanEstimate:
+    """Reads earlier results in the runs folder; starts nothing, loads no model."""
+    resources = plan.sweep.resources
+    earlier = list(_complete_results(plan, runs))
+    each = [estimate_trial(trial, resources, earlier) for trial in plan.missing]
+    known = [one.seconds for one in each if one.seconds is not None]
+    return PlanEstimate(
+        seconds=sum(known),
+        unknown=len(each) - len(known),
+        bases=tuple(sorted({one.basis for one in each})),
+        lanes=_lanes(resources),
+        memory_bytes=max((one.memory_bytes for one in each if one.memory_bytes is not None), default=None),
+    )
+
+
+def estimate_trial(trial: PlannedTrial, resources: Resources, earlier: Sequence[TrialResult]) -> Estimate:
+    """Measured: the median seconds per planned step of complete trials with the same model, task,
+    method and ranks, times this trial's steps, and their peak memory."""
+    steps = max(1, trial.spec.method.steps_planned())
+    parameters = parameter_count(trial.spec.model)
+    base = None if parameters is None else PROCESS_BYTES + _weight_bytes(trial, parameters, resources)
+    alike = [result for result in earlier if _is_alike(result, trial, resources)]
+    if alike:
+        per_step = statistics.median(result.seconds / max(1, result.steps) for result in alike)
+        peak = max(result.peak_memory_bytes for result in alike)
+        return Estimate("measured", per_step * steps, None if base is None else base + peak)
+    if parameters is None or parameters > TINY_PARAMETERS or resources.gpus_per_rank:
+        return Estimate("unknown", None, base)
+    return Estimate("guessed from the model's size", steps * STEP_SECONDS, base)
+
+
+def parameter_count(model: ModelSpec) -> int | None:
+    """Read from the headers of the safetensors files; None for a model on the hub."""
+    if model.hub is not None:
+        return None
+    return sum(_parameters_in(file) for file in model.files() if file.suffix == ".safetensors")
+
+
+def _parameters_in(file: Path) -> int:
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _weight_bytes(trial: PlannedTrial, parameters: int, resources: Resources) -> int:
+    total = parameters * BYTES[trial.spec.model.dtype]
+    return total // resources.ranks if resources.zero_stage == 3 else total
+
+
+def _lanes(resources: Resources) -> int | None:
+    if resources.lanes is not None or resources.gpus_per_rank:
+        return resources.lanes
+    return max(1, (os.cpu_count() or 1) // (resources.ranks * resources.cpus_per_rank))
+
+
+def _complete_results(plan: Plan, runs: Folder) -> Iterator[TrialResult]:
+    known = {trial.trial_id: trial.result for trial in plan.trials}
+    for trial_id in (runs / "trials").names()[:MAX_RESULTS]:
+        result = known[trial_id] if trial_id in known else read_result(runs / "trials" / trial_id)[0]
+        if result is not None and result.status == "complete":
+            yield result
+
+
+def _is_alike(result: TrialResult, trial: PlannedTrial, resources: Resources) -> bool:
+    spec = trial.spec.plain()
+    return (
+        all(result.spec.get(part) == spec[part] for part in ("model", "task"))
+        and result.spec.get("method", {}).get("name") == trial.spec.method.name
+        and result.execution.get("ranks", resources.ranks) == resources.ranks
+    )

@@ -1,0 +1,65 @@
+"""What was asked and run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.findings import Findings
+from orchestrator.panels.blocks import Block, Column, Paragraph, Table
+from orchestrator.wording import count, duration
+
+_GROUP = ("model", "task", "test_set", "ablation", "edge_convention", "method")
+
+
+def overview(findings: Findings) -> Sequence[Block]:
+    blocks: list[Block] = []
+    sweeps = findings.results.sweeps
+    if sweeps:
+        columns = [Column("Sweep"), Column("Question", long=True), Column("Trials", numeric=True)]
+        rows = [[sweep.name, sweep.question or "–", count(len(sweep.trial_ids))] for sweep in sweeps]
+        blocks.append(Table("Sweeps", columns, rows))
+    if not findings.trials:
+        blocks.append(Paragraph("No trial has been planned or run yet."))
+        return blocks
+    blocks.append(_trials(findings))
+    unfinished = len(findings.with_status("unfinished"))
+    if unfinished:
+        text = f"{count(unfinished, 'trial')} not finished: run the sweep again to go on where it stopped."
+        blocks.append(Paragraph(text, quiet=True))
+    return blocks
+
+
+def _trials(findings: Findings) -> Table:
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in findings.trials.values():
+        key = tuple(row[name] or "" for name in _GROUP)
+        groups.setdefault(key, []).append(row)
+    columns = [
+        Column("Method"),
+        Column("Model"),
+        Column("Task"),
+        *(Column(name, numeric=True) for name in ("Trials", "Complete", "Failed", "Seeds", "Circuits")),
+        *(Column(name, numeric=True) for name in ("Steps", "CPU time", "CPU time per trial")),
+    ]
+    rows = [_row(key, groups[key]) for key in sorted(groups, key=lambda key: (not key[-1], key))]
+    if len(rows) > 1:
+        rows.append(_row(("",) * 5 + ("all",), list(findings.trials.values())))
+    return Table("Trials per group", columns, rows)
+
+
+def _row(key: tuple[str, ...], trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    ended = [row for row in trials if row["status"] in ("complete", "failed")]
+    failed = sum(row["status"] in ("failed", "unreadable") for row in trials)
+    cpu = sum(row["cpu_seconds"] or 0.0 for row in ended)
+    return [
+        key[-1] or "not known yet",
+        key[0],
+        key[1],
+        count(len(trials)),
+        count(sum(row["status"] == "complete" for row in trials)),
+        count(failed),
+        count(len({row["seed"] for row in trials if row["seed"] is not None})),
+        count(sum(row["num_points"] for row in trials)),
+        count(sum(row["steps"] or 0 for row in ended)),
+        duration(cpu),
+        duration(cpu / len(ended)) if ended else "–",
+    ]

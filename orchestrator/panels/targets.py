@@ -1,0 +1,80 @@
+"""Target and achieved sparsity: a target that does not bind is a known fault of edge pruning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.findings import Findings
+from orchestrator.panels.blocks import Block, Chart, Column, Legend, Table, chart_text
+from orchestrator.scenes import Curve
+from orchestrator.wording import count, percent, shortest, significant
+
+# How far a final circuit may be from a target below 1.
+TOLERANCE = 0.005
+
+
+def has_targets(findings: Findings) -> bool:
+    return any(_aimed(curve) for group in findings.scenes.values() for curve in group)
+
+
+def targets(findings: Findings) -> Sequence[Block]:
+    groups = [
+        (findings.titles[scene], curve, rows)
+        for scene, group in findings.scenes.items()
+        for curve in group
+        if (rows := _aimed(curve))
+    ]
+    methods = sorted({curve.method for _, curve, _ in groups})
+    data = {
+        "groups": [
+            {
+                "name": chart_text(f"{curve.method}, {title}"),
+                "method": chart_text(curve.method),
+                "slot": findings.slots[curve.method],
+                "target": [row["target_sparsity"] for row in rows],
+                "sparsity": [row["sparsity"] for row in rows],
+                "text": [chart_text(f"{title} · {findings.about(row)}") for row in rows],
+            }
+            for title, curve, rows in groups
+        ]
+    }
+    legend = [Legend(method, findings.slots[method]) for method in methods]
+    chart = Chart("chart-targets", "targets", "Achieved against target sparsity of final circuits", data, legend)
+    return [chart, _summary(groups)]
+
+
+def _aimed(curve: Curve) -> list[Mapping[str, Any]]:
+    """Final circuits that were trained towards a target."""
+    return [row for row in curve.rows if row["target_sparsity"] is not None and row["kind"] == "final"]
+
+
+def _summary(groups: Sequence[tuple[str, Curve, Sequence[Mapping[str, Any]]]]) -> Table:
+    columns = [
+        Column("Scene", long=True),
+        Column("Method"),
+        Column("Target", numeric=True),
+        Column("Circuits", numeric=True),
+        Column("Lowest sparsity", numeric=True),
+        Column("Highest sparsity", numeric=True),
+        Column("Largest distance", numeric=True),
+        Column(f"Off by more than {TOLERANCE}", numeric=True),
+    ]
+    rows = []
+    for title, curve, aimed in groups:
+        for target in sorted({row["target_sparsity"] for row in aimed}):
+            achieved = sorted(row["sparsity"] for row in aimed if row["target_sparsity"] == target)
+            distances = [abs(value - target) for value in achieved]
+            off = sum(distance > TOLERANCE + 1e-12 for distance in distances)
+            bound = target < 1
+            rows.append(
+                [
+                    title,
+                    curve.method,
+                    shortest(target),
+                    count(len(achieved)),
+                    percent(achieved[0]),
+                    percent(achieved[-1]),
+                    significant(max(distances), 2) if bound else "–",
+                    count(off) if bound else "–",
+                ]
+            )
+    return Table("Achieved sparsity per target", columns, rows)

@@ -1,0 +1,149 @@
+"""Plan: the trials of a sweep in the order they run, and what the runs folder already knows of each."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import ValidationError
+
+from orchestrator.attempt import Attempt, Owner
+from orchestrator.lease import elsewhere
+from orchestrator.sweep import SweepSpec
+from trainers.folder import Folder
+from trainers.result import TrialResult
+from trainers.spec import SpecError, nearest
+from trainers.trial import TrialSpec
+
+State = Literal["complete", "failed", "running", "waiting", "orphaned"]
+STATES: tuple[State, ...] = ("complete", "failed", "running", "waiting", "orphaned")
+RESULT = "result.json"
+REMAINS = ("checkpoint", "progress.jsonl")  # what an attempt goes on from
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """`state`: complete and failed trials have a result; a running one has a live driver; an
+    orphaned one was begun and has none, it goes on from its checkpoint; waiting is the rest.
+
+    `problem` says what is wrong with the trial's files, if anything is.
+    """
+
+    trial_id: str
+    spec: TrialSpec
+    state: State
+    result: TrialResult | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Trials of one model and dtype come together, expensive ones first, so that lanes seldom load
+    and end at about the same time."""
+
+    sweep: SweepSpec
+    trials: tuple[PlannedTrial, ...]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        counted = Counter(trial.state for trial in self.trials)
+        return {state: counted[state] for state in STATES}
+
+    @property
+    def missing(self) -> tuple[PlannedTrial, ...]:
+        """Trials without a result."""
+        return tuple(trial for trial in self.trials if trial.result is None)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(f"trials/{trial.trial_id}/{trial.problem}" for trial in self.trials if trial.problem)
+
+
+def plan(sweep: SweepSpec, runs: Folder, mine: Owner | None = None) -> Plan:
+    """Reads the runs folder and changes nothing. Trials that `mine` runs count as orphaned, not running."""
+    begun = set((runs / "trials").names())
+    planned = []
+    for spec in sweep.trials():
+        trial_id = spec.trial_id
+        found = look(runs / "trials" / trial_id, runs, mine) if trial_id in begun else ("waiting", None, "")
+        planned.append(PlannedTrial(trial_id, spec, *found))
+    return Plan(sweep, tuple(_ordered(planned)))
+
+
+def clear_the_way(
+    plan: Plan, runs: Folder, rerun: Collection[str] = (), retry_failed: bool = False
+) -> tuple[Plan, list[str]]:
+    """Moves aside the results that must not count: unreadable ones, those of `rerun` (trial ids or
+    `all`), failed ones when `retry_failed`. Those trials start again from their first step.
+
+    Returns the plan as it is then, and one line per result moved. Nothing is deleted but
+    checkpoints and progress. Raises SpecError for a trial id that the plan does not have.
+    """
+    known = [trial.trial_id for trial in plan.trials]
+    for trial_id in rerun:
+        if trial_id != "all" and trial_id not in known:
+            hint = nearest(trial_id, known)
+            raise SpecError(f"--rerun: found {trial_id}.{hint} Allowed: all, or a trial id of the sweep")
+    moved: list[str] = []
+    trials: list[PlannedTrial] = []
+    for trial in plan.trials:
+        why = _reason_to_move(trial, rerun, retry_failed)
+        if why:
+            folder = runs / "trials" / trial.trial_id
+            moved.append(f"{folder.location}/{_move_aside(folder, why)}")
+            trial = replace(trial, state="waiting", result=None, problem="")
+        trials.append(trial)
+    return replace(plan, trials=tuple(trials)), moved
+
+
+def look(trial: Folder, runs: Folder, mine: Owner | None = None) -> tuple[State, TrialResult | None, str]:
+    """State, result and problem of one trial's folder, as in PlannedTrial."""
+    result, problem = read_result(trial)
+    if result is not None:
+        return result.status, result, ""
+    if problem:
+        return "waiting", None, problem
+    if elsewhere(trial, runs, mine):
+        return "running", None, ""
+    return ("waiting" if Attempt.last(trial) is None else "orphaned"), None, ""
+
+
+def read_result(trial: Folder) -> tuple[TrialResult | None, str]:
+    """A trial's result, and what is wrong with its file: one of the two is always empty."""
+    content = trial.read(RESULT)
+    if content is None:
+        return None, ""
+    try:
+        return TrialResult.model_validate_json(content), ""
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return None, f"{RESULT}: not a result ({f'{where}: ' if where else ''}{first['msg']})"
+
+
+def _ordered(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    models: dict[str, int] = {}
+    for trial in trials:
+        models.setdefault(_model_key(trial), len(models))
+    return sorted(trials, key=lambda trial: (models[_model_key(trial)], -trial.spec.method.steps_planned()))
+
+
+def _model_key(trial: PlannedTrial) -> str:
+    return repr(sorted(trial.spec.model.identity().items()))
+
+
+def _reason_to_move(trial: PlannedTrial, rerun: Collection[str], retry_failed: bool) -> str:
+    if trial.problem:
+        return "corrupt"
+    if trial.result is not None and ("all" in rerun or trial.trial_id in rerun):
+        return "replaced"
+    return "failed" if trial.state == "failed" and retry_failed else ""
+
+
+def _move_aside(trial: Folder, why: str) -> str:
+    names = set(trial.names())
+    number = next(n for n in range(1, len(names) + 2) if f"{RESULT}.{why}-{n}" not in names)
+    trial.rename(RESULT, f"{RESULT}.{why}-{number}")
+    for name in REMAINS:
+        trial.delete(name)
+    return f"{RESULT}.{why}-{number}"

@@ -1,0 +1,66 @@
+"""Rank: one process of a gang. Sets the process up before torch is imported, then runs a worker."""
+
+import importlib
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainers.progress import Progress
+from trainers.resources import Resources
+
+
+class Rank:
+    """A thin shell around trainers.worker.Worker; every rank gets the same calls in lockstep.
+
+    `home` is the driver's working directory: relative paths in specs mean the same here.
+    """
+
+    def __init__(self, rank: int, resources: Resources, home: str) -> None:
+        self._rank = rank
+        self._resources = resources
+        self._worker: Any = None
+        if os.path.isdir(home):  # another machine may not have it
+            os.chdir(home)
+        threads = str(resources.cpus_per_rank)
+        os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
+        if not resources.gpus_per_rank:
+            os.environ["DS_ACCELERATOR"] = "cpu"
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
+
+    def join(self, work: str, address: str, port: int, one_host: bool) -> None:
+        """Forms the process group with the other ranks; returns when all are in."""
+        if one_host:
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        module, name = work.split(":")
+        work_class = getattr(importlib.import_module(module), name)
+        self._worker = work_class(self._rank, self._resources.ranks, address, port, self._resources)
+
+    def begin(self, spec: dict[str, Any], folder: str, attempt: int) -> None:
+        if "://" not in folder:
+            self._log_to(Path(folder) / f"rank-{self._rank}.log")
+        self._worker.begin(spec, folder, attempt)
+
+    def advance(self) -> Progress | None:
+        return self._worker.advance()
+
+    def close(self) -> None:
+        self._worker.close()
+
+    def _log_to(self, path: Path) -> None:
+        """Everything this process prints from now on, native libraries included, goes to `path`."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)

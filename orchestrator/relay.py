@@ -1,0 +1,114 @@
+"""Relay: passes what lanes say on to the observers, and records the trials that lanes gave up on."""
+
+import logging
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.attempt import Attempt
+from orchestrator.observer import Observer
+from orchestrator.plan import read_result
+from trainers.folder import Folder
+from trainers.progress import Progress
+from trainers.resources import Resources
+from trainers.result import TrialResult
+from trainers.trial import TrialSpec
+
+ERROR_LINES = 40
+ERROR_CHARACTERS = 6000
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+log = logging.getLogger(__name__)
+
+
+class Relay:
+    """Counts trials as they end: `complete` and `failed` here, `elsewhere` run by another driver."""
+
+    def __init__(self, runs: Folder, specs: Mapping[str, TrialSpec], observers: Sequence[Observer]) -> None:
+        self._trials = runs / "trials"
+        self._specs = specs
+        self._observers = list(observers)
+        self.complete = self.failed = self.elsewhere = 0
+        self.ended: set[str] = set()
+
+    def start(self, trial_id: str) -> None:
+        self._tell(lambda observer: observer.on_start(trial_id, self._specs[trial_id]))
+
+    def progress(self, trial_id: str, progress: Progress) -> None:
+        self._tell(lambda observer: observer.on_progress(trial_id, progress))
+
+    def retry(self, trial_id: str, error: str) -> None:
+        reason = shorten(error)
+        self._tell(lambda observer: observer.on_retry(trial_id, reason))
+
+    def over(self, trial_id: str, here: bool) -> bool:
+        """Tells of the trial's result.json, once; False when there is none yet."""
+        if trial_id in self.ended:
+            return True
+        result, problem = read_result(self._trials / trial_id)
+        if result is None and not problem:
+            return False
+        self.ended.add(trial_id)
+        if result is None:
+            log.error("%s/%s/%s", self._trials.location, trial_id, problem)
+            self.failed += 1
+            return True
+        self._count(result, here)
+        self._tell(lambda observer: observer.on_result(trial_id, result))
+        return True
+
+    def give_up(self, trial_id: str, error: str, resources: Resources) -> None:
+        """Records the trial as failed, unless a result is there already: that one wins."""
+        folder = self._trials / trial_id
+        result = failure(trial_id, self._specs[trial_id], shorten(error), resources, Attempt.last(folder))
+        folder.create("result.json", result.model_dump_json(indent=2).encode())
+        self.over(trial_id, here=True)
+
+    def close(self) -> None:
+        self._tell(lambda observer: observer.close())
+
+    def _count(self, result: TrialResult, here: bool) -> None:
+        if not here:
+            self.elsewhere += 1
+        elif result.status == "complete":
+            self.complete += 1
+        else:
+            self.failed += 1
+
+    def _tell(self, call: Callable[[Observer], None]) -> None:
+        """An observer that fails is dropped, with a warning: watching must not cost a trial."""
+        for observer in list(self._observers):
+            try:
+                call(observer)
+            except Exception:
+                log.exception("%s failed and is not told of the sweep any more", type(observer).__name__)
+                self._observers.remove(observer)
+
+
+def shorten(error: str) -> str:
+    """The last lines of an error, without terminal colours and Python's underlining."""
+    lines = [line for line in ANSI.sub("", error).strip().splitlines() if line.strip(" ^~")]
+    text = "\n".join(lines[-ERROR_LINES:])
+    return text if len(text) <= ERROR_CHARACTERS else "…" + text[-ERROR_CHARACTERS:]
+
+
+def failure(
+    trial_id: str, spec: TrialSpec, error: str, resources: Resources, last: Attempt | None
+) -> TrialResult:
+    """The result of a trial whose attempts are used up."""
+    execution: dict[str, Any] = {
+        "attempt": last.attempt if last else 0,
+        "ranks": resources.ranks,
+        "host": socket.gethostname(),
+    }
+    return TrialResult(
+        trial_id=trial_id,
+        status="failed",
+        error=error,
+        spec=spec.plain(),
+        seed=spec.seed,
+        execution=execution,
+        started=last.started if last else "",
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

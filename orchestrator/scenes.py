@@ -1,0 +1,196 @@
+"""Scenes: points sorted into what may share axes, and each method's curve within a scene.
+
+Circuits are chosen on the validation examples and reported on the test examples, everywhere.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from orchestrator.pareto import (
+    Bands,
+    Floats,
+    Ints,
+    bands,
+    edge_budgets,
+    front,
+    hypervolume,
+    log_kept,
+    sparsest_within,
+)
+from orchestrator.results import Results
+
+DISTINCTIONS = {
+    "test_set": "test set {}",
+    "ablation": "{} ablation",
+    "edge_convention": "embeddings {}",
+    "divergence": "{}",
+    "num_edges_total": "{:,} edges",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Scene:
+    """What curves must have in common to share axes. The first five fields are a group's without
+    its method; two models of one name differ in their number of edges."""
+
+    model: str
+    task: str
+    test_set: str
+    ablation: str
+    edge_convention: str
+    divergence: str
+    num_edges_total: int
+
+    @property
+    def details(self) -> str:
+        return (
+            f"model {self.model} · task {self.task} · test set {self.test_set} · {self.ablation} ablation · "
+            f"embeddings {self.edge_convention} · {self.num_edges_total:,} edges · {self.divergence}"
+        )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The circuits of one group: one method in one scene, over all its settings and seeds.
+
+    `rows` are rows of the points table; the arrays hold one value per row.
+    """
+
+    scene: Scene
+    method: str
+    rows: Sequence[Mapping[str, Any]]
+    num_edges: Ints
+    validation: Floats
+    test: Floats
+    seeds: Ints
+    empty: float  # test divergence of the empty circuit: the top of the reference box
+
+    @cached_property
+    def front(self) -> Ints:
+        """Row indices of the circuits that no other dominates on validation, fewest edges first."""
+        total = self.scene.num_edges_total
+        return front(np.column_stack((log_kept(self.num_edges, total), self.validation)))
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """Share of the reference box that the test divergences of the front dominate; NaN if the
+        empty circuit is not known."""
+        total = self.scene.num_edges_total
+        costs = np.column_stack((log_kept(self.num_edges, total), self.test))[self.front]
+        return hypervolume(costs, (np.log10(1 / total), 0.0), (0.0, self.empty))
+
+    @cached_property
+    def bands(self) -> Bands:
+        budgets = edge_budgets(self.scene.num_edges_total, self.num_edges)
+        return bands(self.num_edges, self.validation, self.test, self.seeds, budgets)
+
+    @property
+    def all_seeds(self) -> list[int]:
+        return sorted({int(seed) for seed in self.seeds})
+
+    def sparsest(self, epsilon: float) -> dict[int, int]:
+        """Per seed, the row of its sparsest circuit with validation divergence <= epsilon; a seed
+        that has none is left out."""
+        chosen: dict[int, int] = {}
+        for seed in self.all_seeds:
+            own = np.flatnonzero(self.seeds == seed)
+            best = sparsest_within(self.num_edges[own], self.validation[own], epsilon)
+            if best is not None:
+                chosen[seed] = int(own[best])
+        return chosen
+
+
+def curves(results: Results) -> dict[Scene, list[Curve]]:
+    """Every scene with its curves, sorted by name. Points without a group or a divergence have no
+    place on any axis and are left out."""
+    groups: dict[tuple[Scene, str], list[Mapping[str, Any]]] = {}
+    for row in results.points.to_pylist():
+        if row["method"] is None or row["divergence"] is None:
+            continue
+        scene = Scene(**{field.name: row[field.name] for field in fields(Scene)})
+        groups.setdefault((scene, row["method"]), []).append(row)
+    empties = _empty_divergences(groups)
+    scenes: dict[Scene, list[Curve]] = {}
+    for (scene, method), rows in sorted(groups.items(), key=lambda item: item[0]):
+        scenes.setdefault(scene, []).append(_curve(scene, method, rows, empties[scene]))
+    return scenes
+
+
+def _empty_divergences(groups: Mapping[tuple[Scene, str], Sequence[Mapping[str, Any]]]) -> dict[Scene, float]:
+    """One value per scene: trials measure it each, and their dtypes may differ in the last digits."""
+    measured: dict[Scene, list[float]] = {}
+    for (scene, _), rows in groups.items():
+        measured.setdefault(scene, []).extend(
+            row["divergence_empty"] for row in rows if row["divergence_empty"] is not None
+        )
+    finite = {scene: [v for v in values if np.isfinite(v)] for scene, values in measured.items()}
+    return {scene: float(np.median(values)) if values else float("nan") for scene, values in finite.items()}
+
+
+def _curve(scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: float) -> Curve:
+    def floats(name: str) -> Floats:
+        return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
+
+    def ints(name: str) -> Ints:
+        return np.array([row[name] for row in rows], dtype=np.int64)
+
+    validation, test = floats("divergence_validation"), floats("divergence_test")
+    return Curve(scene, method, rows, ints("num_edges"), validation, test, ints("seed"), empty)
+
+
+def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
+    """A short title for each scene: model and task, and whatever else tells the scenes apart."""
+    scenes = list(scenes)
+    told: dict[Scene, str] = {}
+    for scene in scenes:
+        rivals = [other for other in scenes if (other.model, other.task) == (scene.model, scene.task)]
+        same = _letters(scene.model) in _letters(scene.task)
+        parts = [scene.task if same else f"{scene.model}, {scene.task}"]
+        for name, words in DISTINCTIONS.items():
+            if len({getattr(other, name) for other in rivals}) > 1:
+                parts.append(words.format(getattr(scene, name)))
+        told[scene] = " · ".join(parts)
+    return told
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def settings(results: Results) -> dict[str, str]:
+    """Trial id -> what sets it apart from the other trials of its method, e.g. `target_sparsity 0.9,
+    steps 3000`: the fields of the method (and other fields, but seeds) that vary among them."""
+    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    columns = ["trial_id", "spec", "model", "task", "method"]
+    for row in results.trials.select(columns).to_pylist():
+        if row["spec"] is not None and row["method"] is not None:
+            specs = groups.setdefault((row["model"], row["task"], row["method"]), {})
+            specs[row["trial_id"]] = _flatten(json.loads(row["spec"]))
+    told: dict[str, str] = {}
+    for specs in groups.values():
+        paths = sorted({path for spec in specs.values() for path in spec} - {"seed"})
+        varied = [path for path in paths if len({repr(spec.get(path)) for spec in specs.values()}) > 1]
+        for trial_id, spec in specs.items():
+            parts = [f"{path.removeprefix('method.')} {_told(spec.get(path))}" for path in varied]
+            told[trial_id] = ", ".join(parts)
+    return told
+
+
+def _told(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _flatten(spec: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in spec.items():
+        path = f"{above}.{key}" if above else str(key)
+        if isinstance(value, dict):
+            flat |= _flatten(value, path)
+        else:
+            flat[path] = value
+    return flat

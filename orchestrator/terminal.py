@@ -1,0 +1,151 @@
+"""What the commands print: plans and states, as text for people and as plain data for scripts."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from orchestrator.estimate import PlanEstimate
+from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.status import SweepStatus, TrialStatus
+from orchestrator.wording import count, duration, percent, significant
+
+LINES = 60  # trials listed on a terminal; --json lists all
+
+
+def plan_text(plan: Plan, cost: PlanEstimate) -> str:
+    """The sweep, its trials with what tells them apart, and the cost of those that are missing."""
+    varied = settings(plan.trials)
+    rows = [
+        (trial.trial_id, trial.state, _name(trial), " ".join(f"{k}={v}" for k, v in varied[trial.trial_id]))
+        for trial in plan.trials[:LINES]
+    ]
+    lines = [f"{plan.sweep.name}: {plan.sweep.question}", "", *table(("trial", "state", "what", ""), rows)]
+    if len(plan.trials) > LINES:
+        lines.append(f"... and {len(plan.trials) - LINES} more (--json lists all)")
+    methods = Counter(trial.spec.method.name for trial in plan.trials)
+    kinds = ", ".join(f"{number} {method}" for method, number in methods.items())
+    states = ", ".join(f"{number} {state}" for state, number in plan.counts.items() if number)
+    lines += ["", f"trials    {len(plan.trials)} ({kinds}): {states}", *_cost_lines(plan, cost)]
+    lines += [
+        f"problem   {problem}; `run` moves it aside and runs the trial again" for problem in plan.problems
+    ]
+    return "\n".join(lines)
+
+
+def plan_json(plan: Plan, cost: PlanEstimate) -> dict[str, Any]:
+    return {
+        "sweep": plan.sweep.name,
+        "question": plan.sweep.question,
+        "counts": plan.counts,
+        "missing": len(plan.missing),
+        "estimate": {
+            "seconds": None if cost.unknown else cost.seconds,
+            "seconds_of_known_trials": cost.seconds,
+            "trials_unknown": cost.unknown,
+            "basis": list(cost.bases),
+            "lanes": cost.lanes,
+            "memory_bytes_per_rank": cost.memory_bytes,
+        },
+        "problems": list(plan.problems),
+        "trials": [
+            {"trial_id": trial.trial_id, "state": trial.state, "spec": trial.spec.plain()}
+            for trial in plan.trials
+        ],
+    }
+
+
+def status_text(sweeps: Sequence[SweepStatus]) -> str:
+    """Each sweep with the trials that are not simply complete or waiting."""
+    return "\n\n".join("\n".join(_sweep_lines(sweep)) for sweep in sweeps)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Left-aligned columns, two spaces apart; the heading first."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
+    ]
+
+
+def settings(trials: Sequence[PlannedTrial]) -> dict[str, list[tuple[str, Any]]]:
+    """By trial id: the dotted fields in which trials of one method differ, with the trial's value."""
+    flat = {trial.trial_id: dict(_flattened(trial.spec.plain())) for trial in trials}
+    values: dict[tuple[str, str], set[str]] = {}
+    for fields in flat.values():
+        for path, value in fields.items():
+            values.setdefault((fields["method.name"], path), set()).add(repr(value))
+    skipped = ("model", "task.name", "method.name")
+    return {
+        trial_id: [
+            (path, value)
+            for path, value in fields.items()
+            if len(values[fields["method.name"], path]) > 1 and not path.startswith(skipped)
+        ]
+        for trial_id, fields in flat.items()
+    }
+
+
+def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flattened(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _name(trial: PlannedTrial) -> str:
+    return f"{trial.spec.model.label} {trial.spec.task.name} {trial.spec.method.name}"
+
+
+def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
+    missing = len(plan.missing)
+    if not missing:
+        return ["time      nothing is missing"]
+    memory = "unknown" if cost.memory_bytes is None else f"about {cost.memory_bytes / 2**30:.1f} GiB"
+    known = missing - cost.unknown
+    time = "unknown"
+    if known:
+        basis = " and ".join(basis for basis in cost.bases if basis != "unknown")
+        lanes = (
+            f", {duration(cost.seconds / cost.lanes)} on {count(cost.lanes, 'lane')}" if cost.lanes else ""
+        )
+        time = f"about {duration(cost.seconds)} on one lane{lanes} ({basis})"
+    if known and cost.unknown:
+        time += f"; unknown for {count(cost.unknown, 'more trial')}"
+    if not known:
+        time += ": no trial of this kind has run in this runs folder yet"
+    return [f"time      {time}", f"memory    {memory} per rank"]
+
+
+def _sweep_lines(sweep: SweepStatus) -> list[str]:
+    driver = f"driver {sweep.driver}" if sweep.driver else "no driver"
+    states = ", ".join(f"{number} {state}" for state, number in sweep.counts.items() if number)
+    left = "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
+    lines = [
+        f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}",
+        f"{driver}; {count(sweep.retries, 'further attempt')}; time left: {left}",
+    ]
+    shown = [trial for trial in sweep.trials if trial.state != "waiting" or trial.error]
+    if shown:
+        rows = [(trial.trial_id, trial.state, trial.what, _progress(trial)) for trial in shown[-LINES:]]
+        lines += ["", *table(("trial", "state", "what", "progress"), rows)]
+    if len(shown) > LINES:
+        lines.append(f"... and {len(shown) - LINES} more (--json lists all)")
+    return lines
+
+
+def _progress(trial: TrialStatus) -> str:
+    parts = []
+    if trial.state in ("running", "orphaned") and trial.step is not None:
+        parts.append(f"{trial.phase} {trial.step}/{trial.total}")
+    for name, value in trial.last.items():
+        if name == "sparsity":
+            parts.append(f"sparsity {percent(value)}")
+        elif name in ("kl", "num_edges") or (trial.state == "complete" and name != "sparsity"):
+            parts.append(f"{name} {significant(value)}")
+    if trial.attempts > 1:
+        parts.append(f"attempt {trial.attempts}")
+    if trial.error:
+        parts.append(trial.error[:100])
+    return ", ".join(parts)

@@ -1,0 +1,72 @@
+"""How numbers are written for people: in the report and on the terminal."""
+
+import math
+from collections.abc import Sequence
+
+
+def count(value: int, noun: str = "") -> str:
+    """`1,234`, `1 trial`, `3 trials`."""
+    if not noun:
+        return f"{value:,}"
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def shortest(value: float) -> str:
+    """A number that someone chose, as they would write it: `0.001`, `0.95`, `2`."""
+    return f"{value:.10g}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A measured number: `0`, `0.0123`, `1.00`, `4.10e-07`, `1,230`; an int in full. `NaN` and `∞`
+    are told, a value not measured is `–`."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3:
+        return f"{value:.{digits - 1}e}"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}"
+
+
+def percent(share: float | None) -> str:
+    """`87.5 %`, with as many decimals as it takes to tell 99.95 % from 100 %."""
+    if share is None or not math.isfinite(share):
+        return significant(share)
+    rest = 100 * min(abs(1 - share), abs(share) or 1)
+    decimals = 1 if rest == 0 or rest >= 1 else min(5, 1 + math.floor(-math.log10(rest)))
+    return f"{100 * share:.{decimals}f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `5 h 2 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return significant(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600:,} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """`7` if all agree, else `7 (5 – 9)`: median, lowest and highest."""
+    if not values:
+        return "–"
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    median = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    if all(isinstance(value, int) for value in values) and median == int(median):
+        median = int(median)
+    low, middle, high = (significant(value, digits) for value in (ordered[0], median, ordered[-1]))
+    return middle if low == high else f"{middle} ({low} – {high})"

@@ -1,0 +1,87 @@
+"""A worker without torch, for tests of lanes: it counts steps, and misbehaves where its trial says so.
+
+The trial's seed says how: see `faults`. It keeps a checkpoint (the step) as a real worker does.
+"""
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+from trainers.folder import Folder
+from trainers.progress import Progress
+from trainers.resources import Resources
+from trainers.result import TrialResult
+
+
+class StandIn:
+    """Five reports, 20 ms apart; rank 0 writes them, and result.json at the end.
+
+    The environment of the driver does not reach ranks, so faults are files in the runs folder:
+    `fault.json` = {"raise": [seed ...], "kill": [...], "freeze": [...], "raise_always": [...],
+    "slow": [...]}; all but the last two strike once, at step 3 of attempt 1, on the last rank.
+    """
+
+    def __init__(
+        self, rank: int, world_size: int, master_address: str, master_port: int, resources: Resources
+    ) -> None:
+        self.last = rank == world_size - 1
+        self.rank = rank
+        self.address = master_address
+        self.loads = 0
+
+    def begin(self, spec: dict[str, Any], folder: str, attempt: int) -> None:
+        self.spec, self.folder, self.attempt = spec, Folder.open(folder), attempt
+        self.total = 5
+        self.step = json.loads(self.folder.read("checkpoint/step.json") or b"0")
+        self.started_at = self.step
+        runs = Folder.open(folder.rsplit("/trials/", 1)[0])
+        self.faults = json.loads(runs.read("fault.json") or b"{}")
+        print(f"rank {self.rank} begins attempt {attempt} at step {self.step} in {os.getcwd()}")
+
+    def advance(self) -> Progress | None:
+        if self.step == self.total:
+            if self.rank == 0:
+                self.folder.write("result.json", self._result().model_dump_json().encode())
+            return None
+        slow = self._struck("slow", always=True)
+        time.sleep(3.0 if slow else 0.02)
+        self.step += 1
+        if self.step >= 3 and self.last:
+            self._misbehave()
+        progress = Progress(self.step, self.total, {"kl": 1.0 / self.step, "sparsity": self.step / 5})
+        if self.rank == 0:
+            self._report(progress)
+        return progress
+
+    def close(self) -> None:
+        print(f"rank {self.rank} closes")
+
+    def _misbehave(self) -> None:
+        if self._struck("raise") or self._struck("raise_always", always=True):
+            raise ValueError(f"gates are not finite at step {self.step}")
+        if self._struck("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._struck("freeze"):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _struck(self, fault: str, always: bool = False) -> bool:
+        return self.spec["seed"] in self.faults.get(fault, []) and (always or self.attempt == 1)
+
+    def _report(self, progress: Progress) -> None:
+        line = {"time": time.time(), "attempt": self.attempt, "phase": progress.phase}
+        line |= {"step": progress.step, "total": progress.total} | progress.values
+        old = self.folder.read("progress.jsonl") or b""
+        self.folder.write("progress.jsonl", old + json.dumps(line).encode() + b"\n")
+        self.folder.write("checkpoint/step.json", str(progress.step).encode())
+
+    def _result(self) -> TrialResult:
+        return TrialResult(
+            trial_id=self.folder.path.rsplit("/", 1)[1],
+            status="complete",
+            spec=self.spec,
+            seed=self.spec["seed"],
+            steps=self.total,
+            execution={"pid": os.getpid(), "attempt": self.attempt, "resumed_at": self.started_at},
+        )

@@ -1,0 +1,260 @@
+"""Plans: order, states, cost; and how results that must not count are moved aside."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from orchestrator.attempt import Attempt, Owner
+from orchestrator.estimate import estimate, parameter_count
+from orchestrator.lease import Holder, Lease
+from orchestrator.plan import Plan, PlannedTrial, clear_the_way, plan
+from orchestrator.status import status
+from orchestrator.sweep import SweepSpec
+from trainers.folder import Folder
+from trainers.result import Point, TrialResult
+from trainers.spec import SpecError
+
+SWEEP = {
+    "name": "q",
+    "question": "is it?",
+    "base": {
+        "model": {"builtin": "tracr-xproportion"},
+        "task": {"name": "tracr"},
+        "method": {"name": "edge_pruning", "steps": 100},
+    },
+    "vary": {"method.steps": [100, 400, 200]},
+}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Folder:
+    return Folder.open(tmp_path)
+
+
+def sweep(**changes: object) -> SweepSpec:
+    return SweepSpec.parse(SWEEP | changes, "q")
+
+
+def finish(trial: PlannedTrial, runs: Folder, **changes: object) -> TrialResult:
+    """Writes the result that running the trial would have left."""
+    content: dict[str, object] = {
+        "trial_id": trial.trial_id,
+        "status": "complete",
+        "spec": trial.spec.plain(),
+        "seed": trial.spec.seed,
+        "divergence": "kl",
+        "steps": trial.spec.method.steps_planned(),
+        "seconds": 3.0,
+        "execution": {"ranks": 1},
+    }
+    result = TrialResult.model_validate(content | changes)
+    (runs / "trials" / trial.trial_id).write("result.json", result.model_dump_json().encode())
+    return result
+
+
+def states(planned: Plan) -> Mapping[str, str]:
+    return {trial.trial_id: trial.state for trial in planned.trials}
+
+
+def test_nothing_is_done_in_an_empty_folder(runs: Folder) -> None:
+    planned = plan(sweep(seeds=2), runs)
+    assert len(planned.missing) == len(planned.trials) == 6
+    assert planned.counts["waiting"] == 6
+    assert os.listdir(runs.path) == []
+
+
+def test_trials_of_a_model_come_together(runs: Folder) -> None:
+    models = ["tracr-reverse", "tracr-xproportion"]
+    planned = plan(sweep(vary={"method.steps": [100, 400], "model.builtin": models}, seeds=2), runs)
+    order = [trial.spec.model.builtin for trial in planned.trials]
+    assert order == ["tracr-reverse"] * 4 + ["tracr-xproportion"] * 4
+
+
+def test_expensive_trials_come_first(runs: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainers.methods.edge_pruning import EdgePruning
+
+    monkeypatch.setattr(EdgePruning, "steps_planned", lambda method: method.steps)
+    planned = plan(sweep(seeds=2), runs)
+    assert [trial.spec.method.steps_planned() for trial in planned.trials] == [400, 400, 200, 200, 100, 100]
+    assert [trial.spec.seed for trial in planned.trials] == [0, 1, 0, 1, 0, 1]
+
+
+def test_states_come_from_the_folder(runs: Folder) -> None:
+    complete, failed, orphaned, running, waiting = plan(sweep(vary=None, seeds=5), runs).trials
+    finish(complete, runs)
+    finish(failed, runs, status="failed", error="NaN")
+    gone = Owner(sweep="other", host="far-away", pid=1)
+    Attempt.begin(runs / "trials" / orphaned.trial_id, {}, gone)
+    with Lease.acquire(runs / "other", "other") as lease:
+        Attempt.begin(runs / "trials" / running.trial_id, {}, lease.holder.owner)
+        planned = plan(sweep(vary=None, seeds=5), runs)
+        mine = plan(sweep(vary=None, seeds=5), runs, lease.holder.owner)
+    found = states(planned)
+    assert found == {
+        complete.trial_id: "complete",
+        failed.trial_id: "failed",
+        orphaned.trial_id: "orphaned",
+        running.trial_id: "running",
+        waiting.trial_id: "waiting",
+    }
+    assert [trial.trial_id for trial in planned.missing] == [
+        orphaned.trial_id,
+        running.trial_id,
+        waiting.trial_id,
+    ]
+    assert states(mine)[running.trial_id] == "orphaned"
+
+
+def test_sweeps_share_their_trials(runs: Folder) -> None:
+    first = plan(sweep(), runs)
+    finish(first.trials[0], runs)
+    larger = plan(sweep(name="larger", vary={"method.steps": [100, 200, 300, 400]}), runs)
+    assert larger.counts["complete"] == 1 and len(larger.missing) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"trial_id": "x"}', b"\xff\xfe"])
+def test_a_corrupt_result_is_reported_moved_aside_and_run_again(runs: Folder, content: bytes) -> None:
+    trial = plan(sweep(vary=None), runs).trials[0]
+    folder = runs / "trials" / trial.trial_id
+    for number in (1, 2):
+        folder.write("result.json", content)
+        planned = plan(sweep(vary=None), runs)
+        assert planned.problems[0].startswith(f"trials/{trial.trial_id}/result.json: not a result (")
+        assert folder.read("result.json") == content, "a plan changes nothing"
+        cleared, moved = clear_the_way(planned, runs)
+        assert moved == [f"{folder.location}/result.json.corrupt-{number}"]
+        assert folder.read(f"result.json.corrupt-{number}") == content
+        assert not folder.exists("result.json")
+        assert states(cleared) == states(plan(sweep(vary=None), runs)) == {trial.trial_id: "waiting"}
+        assert cleared.problems == ()
+
+
+def test_rerun_starts_afresh_and_keeps_the_old_result(runs: Folder) -> None:
+    one, other, _ = plan(sweep(), runs).trials
+    for trial in (one, other):
+        finish(trial, runs)
+        (runs / "trials" / trial.trial_id).write("checkpoint/state", b"x")
+        (runs / "trials" / trial.trial_id).write("progress.jsonl", b"x")
+    cleared, moved = clear_the_way(plan(sweep(), runs), runs, rerun=[one.trial_id])
+    assert len(cleared.missing) == 2 and len(moved) == 1
+    assert (runs / "trials" / one.trial_id).names() == ["result.json.replaced-1"]
+    assert (runs / "trials" / other.trial_id).names() == ["checkpoint", "progress.jsonl", "result.json"]
+    cleared, moved = clear_the_way(plan(sweep(), runs), runs, rerun=["all"])
+    assert len(cleared.missing) == 3 and len(moved) == 1
+
+
+def test_failed_trials_run_again_only_when_asked(runs: Folder) -> None:
+    trial = plan(sweep(vary=None), runs).trials[0]
+    finish(trial, runs, status="failed", error="NaN")
+    assert clear_the_way(plan(sweep(vary=None), runs), runs)[0].missing == ()
+    cleared, moved = clear_the_way(plan(sweep(vary=None), runs), runs, retry_failed=True)
+    assert len(cleared.missing) == 1 and moved[0].endswith("result.json.failed-1")
+
+
+def test_an_unknown_trial_cannot_be_rerun(runs: Folder) -> None:
+    planned = plan(sweep(vary=None), runs)
+    trial_id = planned.trials[0].trial_id
+    with pytest.raises(SpecError, match=f"--rerun: found {trial_id[:-1]}. Did you mean '{trial_id}'"):
+        clear_the_way(planned, runs, rerun=[trial_id[:-1]])
+
+
+def test_time_is_measured_where_it_can_be(runs: Folder) -> None:
+    planned = plan(sweep(seeds=2, resources={"lanes": 2}), runs)
+    guess = estimate(planned, runs)
+    assert guess.bases == ("guessed from the model's size",) and guess.unknown == 0
+    for trial, seconds in zip(planned.trials[:3], (1.0, 2.0, 30.0), strict=True):
+        steps = trial.spec.method.steps_planned()
+        finish(trial, runs, seconds=seconds * steps, peak_memory_bytes=2**30)
+    cost = estimate(plan(sweep(seeds=2, resources={"lanes": 2}), runs), runs)
+    left = [trial.spec.method.steps_planned() for trial in planned.trials[3:]]
+    assert cost.bases == ("measured",) and cost.lanes == 2
+    assert cost.seconds == pytest.approx(2.0 * sum(left)), "the median, per step"
+    assert cost.memory_bytes is not None and guess.memory_bytes is not None
+    assert cost.memory_bytes - guess.memory_bytes == 2**30
+
+
+def test_other_models_ranks_and_failures_measure_nothing(runs: Folder) -> None:
+    trial = plan(sweep(vary=None), runs).trials[0]
+    base = SWEEP["base"] | {"model": {"builtin": "tracr-reverse"}}  # type: ignore[operator]
+    other = plan(sweep(base=base, vary=None, name="other"), runs).trials[0]
+    finish(other, runs)
+    finish(trial, runs, status="failed")
+    cleared, _ = clear_the_way(plan(sweep(vary=None), runs), runs, retry_failed=True)
+    assert estimate(cleared, runs).bases == ("guessed from the model's size",)
+    finish(trial, runs, execution={"ranks": 2})
+    waiting = plan(sweep(vary=None, seeds=2), runs)
+    assert estimate(waiting, runs).bases == ("guessed from the model's size",)
+
+
+def test_what_cannot_be_known_is_unknown(runs: Folder) -> None:
+    base = SWEEP["base"] | {"model": {"hub": "some/model"}}  # type: ignore[operator]
+    cost = estimate(plan(sweep(base=base), runs), runs)
+    assert (cost.bases, cost.unknown, cost.memory_bytes) == (("unknown",), 3, None)
+
+
+def test_parameters_are_counted_from_the_weights_header(runs: Folder) -> None:
+    from safetensors import safe_open
+
+    model = plan(sweep(vary=None), runs).trials[0].spec.model
+    with safe_open(model.files()[-1], "np") as weights:
+        expected = sum(weights.get_tensor(name).size for name in weights.keys())  # noqa: SIM118
+    assert parameter_count(model) == expected > 0
+
+
+def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
+    planned = plan(sweep(vary=None, seeds=5), runs)
+    complete, failed, orphaned, running, waiting = planned.trials
+    runs.write("q/trials.json", json.dumps([trial.trial_id for trial in planned.trials]).encode())
+    kept = Point(
+        point=0, kind="final", num_edges=7, num_edges_total=32, num_edges_connected=7, sparsity=0.78125,
+        metrics={"validation": {"kl": 0.001}}, circuit="circuit-000.safetensors",
+    )  # fmt: skip
+    finish(complete, runs, seconds=10.0, points=[kept.model_dump()])
+    finish(failed, runs, status="failed", error="Traceback\nValueError: NaN loss")
+    with Lease.acquire(runs / "q", "q") as lease:
+        for trial in (orphaned, running):
+            owner = Owner(sweep="gone", host="x", pid=1) if trial is orphaned else lease.holder.owner
+            folder = runs / "trials" / trial.trial_id
+            Attempt.begin(folder, trial.spec.plain(), owner)
+            Attempt.begin(folder, trial.spec.plain(), owner)
+            lines = [{"time": 100.0 + s, "attempt": 2, "phase": "train", "step": s, "total": 10, "kl": 0.5 / s}
+                     for s in (1, 2, 6)]  # fmt: skip
+            old = {"time": 0.0, "attempt": 1, "phase": "train", "step": 9, "total": 10, "kl": 9.0}
+            text = "\n".join(json.dumps(line) for line in [old, *lines]) + '\n{"time": 1'
+            folder.write("progress.jsonl", text.encode())
+        (told,) = status(runs)
+    assert told.driver == f"{lease.holder.host} (process {lease.holder.pid})"
+    assert told.counts == {"complete": 1, "failed": 1, "running": 1, "waiting": 1, "orphaned": 1}
+    assert told.retries == 2
+    by_id = {trial.trial_id: trial for trial in told.trials}
+    assert by_id[complete.trial_id].last == {"sparsity": 0.78125, "num_edges": 7.0, "kl": 0.001}
+    assert by_id[failed.trial_id].error == "ValueError: NaN loss"
+    now = by_id[running.trial_id]
+    assert (now.phase, now.step, now.total, now.attempts) == ("train", 6, 10, 2)
+    assert now.last == {"kl": 0.5 / 6} and now.seconds_left == pytest.approx(4.0)
+    assert now.what == "tracr-xproportion tracr edge_pruning seed 3"
+    assert told.seconds_left == pytest.approx(4.0 + 2 * 10.0), "one runs, two wait, one lane"
+    (over,) = status(runs)
+    assert over.driver == "" and over.counts["orphaned"] == 2
+
+
+def test_status_of_what_is_no_sweep_is_refused(runs: Folder) -> None:
+    with pytest.raises(SpecError, match="no sweep there"):
+        status(runs)
+    runs.write("quick/trials.json", b"[]")
+    with pytest.raises(SpecError, match="--sweep: found quik. Did you mean 'quick'"):
+        status(runs, "quik")
+    assert status(runs, "quick")[0].seconds_left == 0.0
+    runs.write("quick/trials.json", b"{")
+    with pytest.raises(SpecError, match="not a list of trial ids"):
+        status(runs)
+
+
+def test_a_lease_of_another_sweep_says_nothing_about_ours(runs: Folder) -> None:
+    trial = plan(sweep(vary=None), runs).trials[0]
+    Attempt.begin(runs / "trials" / trial.trial_id, {}, Holder.here("q").owner)
+    with Lease.acquire(runs / "other", "other"):
+        assert plan(sweep(vary=None), runs).counts["orphaned"] == 1

@@ -1,0 +1,284 @@
+"""Ranks and the DeepSpeed engine: the only module that imports deepspeed.
+
+The model's weights are frozen; ZeRO stage 3 partitions them over the ranks. The few trainable
+parameters (gates, multipliers) go through the same engine. All state that a trial must remember
+is read and written here in full, so a checkpoint does not know how many ranks wrote it.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model_patches.circuit_model import CircuitModel
+from trainers.resources import Resources
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The process group of one gang, seen from one of its ranks."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, rank: int, world_size: int, address: str, port: int, resources: Resources) -> Self:
+        """Joins the process group that listens on `address:port`, once per process."""
+        gpu = resources.gpus_per_rank > 0
+        if gpu and not torch.cuda.is_available():
+            raise RuntimeError(f"gpus_per_rank is {resources.gpus_per_rank}, but this rank sees no GPU")
+        if not gpu:
+            os.environ["DS_ACCELERATOR"] = "cpu"
+        torch.set_num_threads(resources.cpus_per_rank)
+        os.environ |= {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_RANK": os.environ.get("LOCAL_RANK", "0" if gpu else str(rank)),
+            "MASTER_ADDR": address,
+            "MASTER_PORT": str(port),
+        }
+        deepspeed = _deepspeed()
+        deepspeed.init_distributed("nccl" if gpu else "gloo", verbose=False)
+        return cls(rank, world_size, torch.device("cuda" if gpu else "cpu"))
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, content: bytes | None) -> bytes:
+        """Rank 0's bytes, on every rank (no pickle: a length and a byte tensor)."""
+        if self.world_size == 1:
+            return content or b""
+        size = torch.tensor([len(content or b"")], device=self.device)
+        dist.broadcast(size, 0)
+        data = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        if self.is_first and content:
+            data.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        if int(size):
+            dist.broadcast(data, 0)
+        return data.cpu().numpy().tobytes()
+
+    def agree(self, flag: bool) -> bool:
+        """Rank 0's decision, on every rank."""
+        if self.world_size == 1:
+            return flag
+        decision = torch.tensor([int(flag)], device=self.device)
+        dist.broadcast(decision, 0)
+        return bool(decision.item())
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over ranks."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def slice(self, count: int) -> slice:
+        """This rank's contiguous share of `count` examples; shares differ by at most one."""
+        each, more = divmod(count, self.world_size)
+        start = self.rank * each + min(self.rank, more)
+        return slice(start, start + each + (self.rank < more))
+
+    def leave(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class _Root(nn.Module):
+    """What DeepSpeed wraps. Weights are gathered while its forward runs, so whatever needs them is
+    handed in as a function."""
+
+    def __init__(self, model: CircuitModel, parameters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.model = model
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)  # the owner must be the module that runs
+
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+class Engine:
+    """A DeepSpeed engine for one trial.
+
+    groups: optimiser groups of torch.optim.AdamW as mappings with "names" of `parameters` and
+    AdamW's options ("lr", "weight_decay", "maximize" ...).
+    """
+
+    def __init__(
+        self,
+        model: CircuitModel,
+        parameters: Mapping[str, nn.Parameter],
+        groups: list[dict[str, Any]],
+        ranks: Ranks,
+        zero_stage: int,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        self.parameters, self.ranks, self.zero_stage = dict(parameters), ranks, zero_stage
+        self.root = _Root(model, self.parameters).to(ranks.device)
+        self.optimizer: torch.optim.AdamW | None = None
+        if groups:
+            named = [
+                {**{k: v for k, v in group.items() if k != "names"}, "params": [parameters[n] for n in group["names"]]}
+                for group in groups
+            ]
+            self.optimizer = torch.optim.AdamW(named, lr=0.0)
+        self._call: Callable[..., Any] = self.root
+        self._engine: Any = None
+        if self.optimizer is not None or zero_stage == 3:
+            start = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+            self._engine = _initialize(self.root, model, self.optimizer, zero_stage, max_gradient_norm)
+            self._call = self._engine
+            if self.optimizer is not None:
+                self.restore({f"parameter.{name}": value for name, value in start.items()})
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)` with the model's weights at hand."""
+        return self._call(function, *arguments)
+
+    def step(self, loss: Tensor, learning_rates: list[float]) -> None:
+        """One optimiser step. `loss` is this rank's; gradients are averaged over the ranks."""
+        assert self.optimizer is not None, "an engine without groups does not train"
+        for group, rate in zip(self.optimizer.param_groups, learning_rates, strict=True):
+            group["lr"] = rate
+        self._engine.backward(loss)
+        self._engine.step()
+
+    def value(self, name: str) -> Tensor:
+        """A trained parameter in full, on every rank."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        if self.zero_stage == 0:
+            return self.parameters[name].detach().clone()
+        value = safe_get_full_fp32_param(self.parameters[name])
+        assert value is not None, f"{name} is a trained parameter"
+        return value.detach().clone().view(self.parameters[name].ds_shape if self.zero_stage == 3 else value.shape)
+
+    def state(self) -> dict[str, Tensor]:
+        """Trained parameters, their Adam moments and the step count, in full, on every rank."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        state = {f"parameter.{name}": self.value(name) for name in self.parameters}
+        for name, parameter in self.parameters.items():
+            for moment in MOMENTS:
+                if self.zero_stage == 0:
+                    full = self._base_optimizer().state[parameter][moment]
+                else:
+                    full = safe_get_full_optimizer_state(parameter, moment)
+                state[f"{moment}.{name}"] = full.detach().clone().view(state[f"parameter.{name}"].shape)
+        state["adam_steps"] = torch.tensor(float(self._adam_steps()))
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`; moments that are absent become zero.
+
+        Also called at the start: some stages' set-up runs an optimiser step with zero gradients,
+        which decays the parameters and counts as Adam's first.
+        """
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        steps = state.get("adam_steps", torch.tensor(0.0)).float()
+        for flat in self._optimised():
+            zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
+            self._base_optimizer().state[flat] = {"step": steps.clone(), **zeros}
+        if self.zero_stage in (1, 2):
+            self._engine.optimizer._hp_optimizer_states_linked = False
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+        for name, parameter in self.parameters.items():
+            value = state[f"parameter.{name}"]
+            moments = {moment: state.get(f"{moment}.{name}", torch.zeros_like(value)) for moment in MOMENTS}
+            if self.zero_stage == 0:
+                parameter.data.copy_(value)
+                self._base_optimizer().state[parameter].update({k: v.clone() for k, v in moments.items()})
+                continue
+            safe_set_full_fp32_param(parameter, value)
+            for moment, tensor in moments.items():
+                safe_set_full_optimizer_state(parameter, tensor, moment)
+
+    def close(self) -> None:
+        """Frees the engine; the model can serve the next trial."""
+        if self._engine is not None:
+            self._engine.destroy()
+            self._engine = None
+
+    def _base_optimizer(self) -> torch.optim.Optimizer:
+        assert self.optimizer is not None, "an engine without groups has no optimiser"
+        return self.optimizer
+
+    def _optimised(self) -> list[Tensor]:
+        """The tensors AdamW really updates: this rank's flat parts, or the parameters at stage 0."""
+        match self.zero_stage:
+            case 0:
+                return list(self.parameters.values())
+            case 3:
+                return list(self._engine.optimizer.fp32_partitioned_groups_flat)
+            case _:
+                return list(self._engine.optimizer.single_partition_of_fp32_groups)
+
+    def _adam_steps(self) -> float:
+        return max((float(entry["step"]) for entry in self._base_optimizer().state.values()), default=0.0)
+
+
+@contextmanager
+def loading(ranks: Ranks, zero_stage: int) -> Iterator[None]:
+    """While this is open, `from_pretrained` under ZeRO-3 gives each rank its part of the weights only."""
+    if zero_stage != 3:
+        yield
+        return
+    _deepspeed()
+    from transformers.integrations import HfDeepSpeedConfig
+
+    # transformers holds it by a weak reference: it must stay alive while the model loads.
+    alive = HfDeepSpeedConfig(_config(zero_stage))
+    yield
+    del alive
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes: what a checkpoint is verified by."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        total.update(f"{name}:{tuple(state[name].shape)}:{state[name].dtype};".encode())
+        total.update(state[name].contiguous().cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _config(zero_stage: int, max_gradient_norm: float | None = None) -> dict[str, Any]:
+    return {
+        "gradient_clipping": max_gradient_norm or 0.0,  # DeepSpeed's own default clips at 1
+        "train_micro_batch_size_per_gpu": 1,  # batches are ours; DeepSpeed only wants a number
+        "zero_optimization": {"stage": zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+    }
+
+
+def _initialize(root: nn.Module, model: CircuitModel, optimizer: torch.optim.Optimizer | None, stage: int, norm: float | None) -> Any:
+    deepspeed = _deepspeed()
+    if stage == 3:
+        # One gather per layer instead of one per leaf module.
+        deepspeed.utils.set_z3_leaf_modules(model, sorted({type(block) for block in model.blocks}, key=str))
+    engine, *_ = deepspeed.initialize(model=root, optimizer=optimizer, config=_config(stage, norm))
+    return engine
+
+
+def _deepspeed() -> Any:
+    """deepspeed, quiet, without the shared-memory op that it would compile for a minute."""
+    import logging
+
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[attr-defined]
+    return deepspeed
