@@ -41,11 +41,6 @@ class CircuitModel(nn.Module):
     def blocks(self) -> list[nn.Module]:
         return blocks_of(self.model, self.architecture)
 
-    def use_embeddings(self, embeddings: Embeddings) -> None:
-        """Changes the edge convention; the patched model is the same."""
-        self.graph = EdgeGraph(self.graph.shape, embeddings)
-        self.stream.graph = self.graph
-
     @torch.no_grad()
     def full(
         self, tokens: Int[Tensor, "batch seq"], positions: Int[Tensor, "batch scored"] | None = None

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from orchestrator.findings import Findings
+from orchestrator.metric_words import measured_in
 from orchestrator.panels.curves import FLOOR, divergence_range
 from orchestrator.scenes import Curve, Scene
 
@@ -90,7 +91,7 @@ def _scene(findings: Findings, axes: Axes, scene: Scene, curves: Sequence[Curve]
     low, high = divergence_range(curves)
     axes.set_ylim(max(low, FLOOR) / 1.6, max(high, FLOOR) * 1.8)
     note = f" (≤ {FLOOR:.0e} drawn at {FLOOR:.0e})" if low <= FLOOR else ""
-    axes.set_ylabel(f"test {_literal(scene.divergence)}{note}")
+    axes.set_ylabel(f"test {_literal(measured_in(scene.divergence))}{note}")
     for axis, (start, end) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if end / start < 300:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.metric_words import words
 from orchestrator.panels.curves import evenly
 from orchestrator.results import Results
 from orchestrator.scenes import Curve, curves, titles
@@ -27,7 +28,13 @@ def pareto_table(results: Results) -> str:
     names = titles(scenes)
     lines: list[str] = []
     for scene, group in scenes.items():
-        head = ("method", "edges ≤", "sparsity", f"test {scene.divergence}: median [quartiles]", "seeds")
+        head = (
+            "method",
+            "edges ≤",
+            "sparsity",
+            f"test {words(scene.divergence)}: median [quartiles]",
+            "seeds",
+        )
         lines += ["", _clipped(f"{names[scene]}  ({scene.num_edges_total:,} edges)", 100), _line(head)]
         for curve in group:
             lines += _curve_lines(curve)

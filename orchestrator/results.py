@@ -7,7 +7,7 @@ sweep, every trial counts (they were run by hand).
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from trainers.spec import SpecError
 # A circuit whose validation divergence is at most this is called faithful, unless the sweep's
 # objectives set another epsilon.
 EPSILON = 1e-3
+OWN_DIVERGENCE = "divergence"
 SPLITS = ("train", "validation", "test")
 
 Status = Literal["complete", "failed", "unreadable", "unfinished"]
@@ -43,6 +44,7 @@ class SweepRecord:
     name: str
     question: str
     epsilon: float
+    faithfulness: str  # the metric to minimise; OWN_DIVERGENCE means each trial's own
     trial_ids: tuple[str, ...]
 
 
@@ -90,7 +92,7 @@ class Results:
             if record.status == "unreadable":
                 problems.append(Problem(record.folder.location, record.error or ""))
         ordered = tuple(sweeps[name] for name in sorted(sweeps))
-        trials, points = _tables(records.values(), ordered)
+        trials, points = _tables(records.values(), ordered, _asked_metrics(records, ordered, problems))
         homes = {trial_id: record.folder for trial_id, record in records.items()}
         return cls(trials, points, ordered, tuple(problems), homes)
 
@@ -160,9 +162,14 @@ def _read_sweep(folder: Folder, problems: list[Problem]) -> SweepRecord:
         problems.append(Problem(f"{folder.location}/sweep.yaml", f"cannot be read: {_first_line(error)}"))
         snapshot = {}
     objectives = snapshot.get("objectives")
-    epsilon = objectives.get("epsilon") if isinstance(objectives, dict) else None
-    epsilon = float(epsilon) if isinstance(epsilon, int | float) else EPSILON
-    return SweepRecord(name, str(snapshot.get("question") or ""), epsilon, _planned(folder, problems))
+    objectives = objectives if isinstance(objectives, dict) else {}
+    epsilon = objectives.get("epsilon", EPSILON)
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float):
+        problems.append(Problem(f"{folder.location}/sweep.yaml", f"objectives.epsilon: found {epsilon!r}"))
+        epsilon = EPSILON
+    faithfulness = str(objectives.get("faithfulness", OWN_DIVERGENCE))
+    question = str(snapshot.get("question") or "")
+    return SweepRecord(name, question, float(epsilon), faithfulness, _planned(folder, problems))
 
 
 def _planned(folder: Folder, problems: list[Problem]) -> tuple[str, ...]:
@@ -184,7 +191,7 @@ def _joined(known: SweepRecord | None, new: SweepRecord) -> SweepRecord:
     if known is None:
         return new
     trial_ids = tuple(dict.fromkeys(known.trial_ids + new.trial_ids))
-    return SweepRecord(new.name, known.question or new.question, min(known.epsilon, new.epsilon), trial_ids)
+    return replace(new, epsilon=min(known.epsilon, new.epsilon), trial_ids=trial_ids)
 
 
 def _asked_trials(
@@ -240,7 +247,33 @@ def _read_spec(folder: Folder) -> dict[str, Any] | None:
     return spec if isinstance(spec, dict) else None
 
 
-def _tables(records: Iterable[TrialRecord], sweeps: Sequence[SweepRecord]) -> tuple[pa.Table, pa.Table]:
+def _asked_metrics(
+    records: Mapping[str, TrialRecord], sweeps: Sequence[SweepRecord], problems: list[Problem]
+) -> dict[str, str]:
+    """Trial id -> the metric its circuits are judged by, where a sweep asks for another than the
+    trial's own divergence. A trial that did not measure it keeps its own."""
+    asked: dict[str, str] = {}
+    for sweep in sweeps:
+        if sweep.faithfulness == OWN_DIVERGENCE:
+            continue
+        lacking = 0
+        for trial_id in sweep.trial_ids:
+            result = records[trial_id].result if trial_id in records else None
+            if result is None or not result.points:
+                continue
+            if all(sweep.faithfulness in point.metrics.get("test", {}) for point in result.points):
+                asked[trial_id] = sweep.faithfulness
+            else:
+                lacking += 1
+        if lacking:
+            what = f"not measured by {lacking} trial(s), judged by their own divergence instead"
+            problems.append(Problem(f"sweep {sweep.name}", f"faithfulness {sweep.faithfulness}: {what}"))
+    return asked
+
+
+def _tables(
+    records: Iterable[TrialRecord], sweeps: Sequence[SweepRecord], metrics: Mapping[str, str]
+) -> tuple[pa.Table, pa.Table]:
     asked: dict[str, list[str]] = {}
     for sweep in sweeps:
         for trial_id in sweep.trial_ids:
@@ -249,7 +282,8 @@ def _tables(records: Iterable[TrialRecord], sweeps: Sequence[SweepRecord]) -> tu
     for record in records:
         trial_rows.append(_trial_row(record, asked.get(record.trial_id, [])))
         if record.result is not None:
-            point_rows += [_point_row(record.result, point) for point in record.result.points]
+            metric = metrics.get(record.trial_id, record.result.divergence)
+            point_rows += [_point_row(record.result, point, metric) for point in record.result.points]
     plain = {column.name for column in POINT_COLUMNS}
     measured = sorted({name for row in point_rows for name in row} - plain)
     return (
@@ -291,16 +325,16 @@ def _trial_row(record: TrialRecord, sweeps: list[str]) -> dict[str, Any]:
     )
 
 
-def _point_row(result: TrialResult, point: Point) -> dict[str, Any]:
+def _point_row(result: TrialResult, point: Point, metric: str | None) -> dict[str, Any]:
     row = point.model_dump(exclude={"metrics"})
-    row |= {"trial_id": result.trial_id, "seed": result.seed, "divergence": result.divergence}
+    row |= {"trial_id": result.trial_id, "seed": result.seed, "divergence": metric}
     row |= result.group.model_dump() if result.group else {}
     for split, metrics in point.metrics.items():
         row |= {f"{split}_{name}": value for name, value in metrics.items()}
-    if result.divergence is not None:
-        row["divergence_validation"] = point.metrics.get("validation", {}).get(result.divergence)
-        row["divergence_test"] = point.metrics.get("test", {}).get(result.divergence)
-        row["divergence_empty"] = result.empty.get("test", {}).get(result.divergence)
+    if metric is not None:
+        row["divergence_validation"] = point.metrics.get("validation", {}).get(metric)
+        row["divergence_test"] = point.metrics.get("test", {}).get(metric)
+        row["divergence_empty"] = result.empty.get("test", {}).get(metric)
     return row
 
 

@@ -50,7 +50,7 @@ class Scene:
     def details(self) -> str:
         return (
             f"model {self.model} · task {self.task} · test set {self.test_set} · {self.ablation} ablation · "
-            f"embeddings {self.edge_convention} · {self.num_edges_total:,} edges · {self.divergence}"
+            f"embeddings {self.edge_convention} · {self.num_edges_total:,} edges"
         )
 
 
@@ -149,8 +149,9 @@ def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
     told: dict[Scene, str] = {}
     for scene in scenes:
         rivals = [other for other in scenes if (other.model, other.task) == (scene.model, scene.task)]
-        same = _letters(scene.model) in _letters(scene.task)
-        parts = [scene.task if same else f"{scene.model}, {scene.task}"]
+        model, task = _letters(scene.model), _letters(scene.task)
+        both = f"{scene.model}, {scene.task}"
+        parts = [scene.task if model in task else scene.model if task in model else both]
         for name, words in DISTINCTIONS.items():
             if len({getattr(other, name) for other in rivals}) > 1:
                 parts.append(words.format(getattr(scene, name)))

@@ -169,6 +169,7 @@ def _expand(sweep: SweepSpec, source: Source) -> list[TrialSpec]:
         try:
             trial = _trial(sweep, assignments)
             _check_family(trial.model)
+            _check_task(trial, assignments)
             for seed in _seeds(sweep, trial, assignments):
                 seeded = trial.model_copy(update={"seed": seed})
                 trials.setdefault(seeded.trial_id, seeded)
@@ -196,6 +197,13 @@ def _check_family(model: ModelSpec) -> None:
         raise SpecError(f"model.path: {config} is not JSON: {error}") from None
     except ValueError as error:
         raise SpecError(f"model.path: {error}") from None
+
+
+def _check_task(trial: TrialSpec, assignments: list[_Assignment]) -> None:
+    try:
+        trial.task.check(trial.model)
+    except ValueError as error:
+        raise _Refused([Problem(_origin(("task",), assignments), str(error))]) from None
 
 
 def _seeds(sweep: SweepSpec, trial: TrialSpec, assignments: list[_Assignment]) -> tuple[int, ...]:

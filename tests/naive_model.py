@@ -8,6 +8,7 @@ input of every reader for any set of edges.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,12 +117,13 @@ class NaiveModel:
                 hooks.after(embedding, lambda _x, y, name=name: into.update({name: y}))
             for index, layer in enumerate(self.layers):
                 hooks.after(
-                    layer.output, lambda x, _y, layer=layer, index=index: self._head_writes(index, layer, x, into)
+                    layer.output,
+                    lambda x, _y, layer=layer, index=index: self._head_writes(index, layer, x, into),
                 )
                 hooks.after(layer.mlp, lambda _x, y, index=index: into.update({f"m{index}": y}))
             yield
 
-    def _head_writes(self, index: int, layer: Parts, z: Tensor, into: Writes) -> None:
+    def _head_writes(self, index: int, layer: Parts, into: Writes, z: Tensor) -> None:
         weight, bias = _matrix(layer.output)
         size = z.shape[-1] // self.heads
         for head in range(self.heads):
@@ -132,13 +134,13 @@ class NaiveModel:
     def _reading(self, read: Input) -> Iterator[None]:
         with _hooks() as hooks:
             for index, layer in enumerate(self.layers):
-                residual: dict[str, Tensor] = {}
+                residual: Writes = {}
                 hooks.before(layer.attention_norm, lambda x, keep=residual: keep.update(residual=x))
                 for letters, module in layer.projections.items():
                     hooks.after(
                         module,
-                        lambda x, y, index=index, layer=layer, letters=letters, keep=residual: self._projected(
-                            index, layer, letters, keep["residual"], y.shape, read
+                        lambda x, y, index=index, layer=layer, letters=letters, keep=residual: (
+                            self._projected(index, layer, letters, keep["residual"], y.shape, read)
                         ),
                     )
                 hooks.before(layer.mlp_norm, lambda x, index=index: read(f"m{index}", x))
@@ -146,10 +148,10 @@ class NaiveModel:
             yield
 
     def _projected(
-        self, index: int, layer: Parts, letters: str, residual: Tensor, shape: torch.Size, read: Input
+        self, index: int, layer: Parts, letters: str, kept: Writes, read: Input, shape: torch.Size
     ) -> Tensor:
         """A projection's output with every head of every letter computed by hand, one by one."""
-        weight, bias = _matrix(layer.projections[letters])
+        (weight, bias), residual = _matrix(layer.projections[letters]), kept["residual"]
         out, column = torch.empty(shape, dtype=residual.dtype), 0
         size = shape[-1] // sum(self._count(letter) for letter in letters)
         for letter in letters:

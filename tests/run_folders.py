@@ -101,6 +101,57 @@ def training(steps: int, target: float, every: int = 20) -> list[dict[str, Any]]
     for step in range(0, steps + 1, every):
         share = min(1.0, 1.5 * step / steps)
         values = {"kl": 0.5 * 0.995 ** (step / 2) + 0.02 * share, "sparsity": 0.98 * share * target}
-        lines.append({"time": 1e9 + step, "attempt": 1, "phase": "train", "step": step, "total": steps, **values})
-        lines[-1]["target_sparsity"] = share * target
+        report = {"time": 1e9 + step, "attempt": 1, "phase": "train", "step": step, "total": steps}
+        lines.append(report | values | {"target_sparsity": share * target})
     return lines
+
+
+def small_sweep(path: Path) -> Runs:
+    """Three methods on one program, two seeds each, a failed and an unfinished trial, two warnings."""
+    runs = Runs(path)
+    exact = {0: TRUTH, 1: EDGES}
+    for seed in (0, 1):
+        points = [
+            point(0, 3, 0.0, truth_precision=1.0, truth_recall=1.0, target_sparsity=0.95, step=900),
+            point(1, 6, 1e-12, truth_precision=0.5, truth_recall=1.0, kind="path"),
+        ]
+        spec = {"method": {"name": "edge_pruning", "target_sparsity": 0.95}, "seed": seed}
+        result = trial(f"ep{seed}", seed, points, spec=spec, ground_truth=TRUTH, in_sample=True)
+        runs.trial(result, training(1000, 0.95), exact)
+        group = GROUP.model_copy(update={"method": "random"})
+        points = [point(n, edges, 2.0 - edges / TOTAL * 2) for n, edges in enumerate((1, 10, 50, TOTAL))]
+        runs.trial(trial(f"random{seed}", seed, points, group=group, steps=1, ground_truth=TRUTH))
+    other = {"python": "3.11.4", "torch": "2.14.0"}
+    code = {"execution": {"ranks": 2, "code": "0.1.0+def", "attempt": 2}, "versions": other}
+    runs.trial(trial("bad", 2, [], status="failed", error="RuntimeError: loss is NaN\n  at step 4", **code))
+    runs.sweep("small", ["ep0", "ep1", "random0", "random1", "bad", "waiting"])
+    return runs
+
+
+HOSTILE = (
+    '<script>alert("x")</script>\n</script><img src=http://evil.example onerror=alert(1)> $\\frac$ & {{7*7}}'
+)
+
+
+def hostile_sweep(path: Path) -> Runs:
+    runs = Runs(path)
+    names = {name: HOSTILE for name in type(GROUP).model_fields}
+    for seed in (0, 1):
+        metrics = {split: {HOSTILE: 0.1, "same_output": 1.0} for split in ("validation", "test")}
+        result = trial(
+            f"hostile{seed}",
+            seed,
+            [point(0, 5, 0.1, metrics=metrics, target_sparsity=0.9)],
+            group=GROUP.model_copy(update=names),
+            divergence=HOSTILE,
+            empty={"test": {HOSTILE: 2.0}},
+            spec={"method": {HOSTILE: f"{HOSTILE}{seed}"}, "seed": seed},
+            warnings=[HOSTILE],
+            versions={HOSTILE: HOSTILE},
+            execution={HOSTILE: HOSTILE, "code": HOSTILE},
+            ground_truth=[(HOSTILE, HOSTILE)],
+        )
+        runs.trial(result, training(100, 0.9), {0: [(HOSTILE, "m0")]})
+    runs.trial(trial("failed", 2, [], status="failed", error=HOSTILE))
+    runs.sweep("hostile", ["hostile0", "hostile1", "failed"], question=HOSTILE)
+    return runs

@@ -1,26 +1,37 @@
-"""A worker without torch, for tests of lanes: it counts steps, and misbehaves where its trial says so.
+"""A worker without torch, for tests of lanes: it counts steps, and misbehaves for the seeds it is told.
 
-The trial's seed says how: see `faults`. It keeps a checkpoint (the step) as a real worker does.
+It keeps a checkpoint (its step) as a real worker does. Run by itself it is a driver:
+`python -m tests.standin RUNS NUMBER_OF_TRIALS`.
 """
 
 import json
 import os
 import signal
+import sys
 import time
 from typing import Any
 
+from rich.console import Console
+
+from orchestrator import launch
+from orchestrator.display import Display
+from orchestrator.lease import Lease
+from orchestrator.plan import plan
+from orchestrator.sweep import SweepSpec
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources
 from trainers.result import TrialResult
 
+WORK = "tests.standin:StandIn"
+
 
 class StandIn:
-    """Five reports, 20 ms apart; rank 0 writes them, and result.json at the end.
+    """Five steps; rank 0 reports them, and writes result.json at the end.
 
-    The environment of the driver does not reach ranks, so faults are files in the runs folder:
-    `fault.json` = {"raise": [seed ...], "kill": [...], "freeze": [...], "raise_always": [...],
-    "slow": [...]}; all but the last two strike once, at step 3 of attempt 1, on the last rank.
+    `fault.json` in the runs folder says which seeds fail, and how: {"raise": [3, 4], "kill": [5]}.
+    Faults strike the last rank at step 3: `raise`, `kill` and `freeze` on the first attempt,
+    `raise_always` on every one. `slow` trials take 1 s a step, the others 20 ms.
     """
 
     def __init__(
@@ -46,7 +57,7 @@ class StandIn:
                 self.folder.write("result.json", self._result().model_dump_json().encode())
             return None
         slow = self._struck("slow", always=True)
-        time.sleep(3.0 if slow else 0.02)
+        time.sleep(1.0 if slow else 0.02)
         self.step += 1
         if self.step >= 3 and self.last:
             self._misbehave()
@@ -85,3 +96,25 @@ class StandIn:
             steps=self.total,
             execution={"pid": os.getpid(), "attempt": self.attempt, "resumed_at": self.started_at},
         )
+
+
+def sweep(trials: int, name: str = "standin", **resources: Any) -> "SweepSpec":
+    """As many cheap trials as asked; they differ in their seeds only."""
+    base = {"model": {"builtin": "tracr-reverse"}, "task": {"name": "tracr"}, "method": {"name": "random"}}
+    content = {"name": name, "question": "Do lanes work?", "base": base, "seeds": list(range(trials))}
+    return SweepSpec.parse(content | {"resources": resources}, "test")
+
+
+def main(runs: str, trials: str) -> int:
+    """A driver whose lanes run stand-ins on one lane; it holds the sweep's lease."""
+    folder, one = Folder.open(runs), sweep(int(trials), lanes=1)
+    with Lease.acquire(folder / one.name, one.name) as lease:
+        planned = plan(one, folder, lease.holder.owner)
+        display = Display(planned, Console(file=sys.stdout, width=200))
+        outcome = launch.run(planned, folder, one.resources, observers=[display], work=WORK)
+    print(outcome)
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

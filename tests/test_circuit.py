@@ -86,7 +86,11 @@ def test_a_circuit_is_a_subset_of_the_graph() -> None:
 
 
 def test_connected_drops_what_leads_nowhere_or_comes_from_nowhere() -> None:
-    path = [("tok_embeds", "a0.h1.k"), ("a0.h3", "m1"), ("m1", "resid_post")]  # heads 2 and 3 share k of head 1
+    path = [
+        ("tok_embeds", "a0.h1.k"),
+        ("a0.h3", "m1"),
+        ("m1", "resid_post"),
+    ]  # heads 2 and 3 share k of head 1
     loose = [("tok_embeds", "a0.h0.k"), ("m0", "resid_post"), ("m0", "a1.h0.q"), ("a0.h1", "a1.h1.v")]
     assert Circuit.from_edges(GROUPED, path + loose).connected().edges == path
     assert Circuit.from_edges(GROUPED, loose).connected().edges == []

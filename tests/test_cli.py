@@ -331,7 +331,7 @@ def test_a_run_on_a_uri_needs_a_tracking_uri(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_password_in_a_tracking_uri_is_not_printed(spec: Path, launched: list[list[str]]) -> None:
     uri = "http://user:secret@127.0.0.1:5000"
     result = call("run", spec, "--no-report", "--tracking-uri", uri)
-    assert "MLflow: http://127.0.0.1:5000" in result.stdout and "secret" not in result.output
+    assert "MLflow: http://***@127.0.0.1:5000" in result.stdout and "secret" not in result.output
 
 
 def test_a_mistake_in_the_spec_comes_before_anything_is_written(spec: Path) -> None:

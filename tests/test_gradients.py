@@ -1,5 +1,7 @@
 """Exact integer algebra on a model worked out on paper, and gradients with respect to the gates."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -75,12 +77,14 @@ CUT_TO_ZERO = {
 
 
 @pytest.mark.parametrize(("edge", "expected"), CUT.items(), ids=str)
-def test_one_edge_cut_by_interchange_gives_the_number_on_paper(micro: Micro, edge: Edge, expected: list) -> None:
+def test_one_edge_cut_gives_the_number_on_paper(micro: Micro, edge: Edge, expected: list[int]) -> None:
     assert micro.logits(micro.without(edge)) == expected
 
 
 @pytest.mark.parametrize(("edge", "expected"), CUT_TO_ZERO.items(), ids=str)
-def test_one_edge_cut_to_zero_gives_the_number_on_paper(micro: Micro, edge: Edge, expected: list) -> None:
+def test_one_edge_cut_to_zero_gives_the_number_on_paper(
+    micro: Micro, edge: Edge, expected: list[int]
+) -> None:
     assert micro.logits(micro.without(edge), zero=True) == expected
 
 
@@ -96,7 +100,8 @@ def test_kept_edges_and_half_gates_give_the_numbers_on_paper(micro: Micro) -> No
 def test_gate_gradients_at_the_full_model_are_the_whole_numbers_on_paper(micro: Micro) -> None:
     keep = micro.without().requires_grad_()
     micro.model(micro.clean, keep, micro.corrupted).sum().backward()
-    gradient = {edge: value(keep, micro, edge) for edge in [*CUT, ("tok_embeds", "m1"), ("a0.h0", "resid_post")]}
+    edges = [*CUT, ("tok_embeds", "m1"), ("a0.h0", "resid_post")]
+    gradient = {edge: value(keep, micro, edge) for edge in edges}
     assert gradient[("tok_embeds", "resid_post")] == (2 - 6) + (4 - 2)
     assert gradient[("a0.h0", "resid_post")] == 2 * 10 * (3 - 4)
     assert gradient[("a0.h1", "resid_post")] == 2 * 100 * (4 - 6)
@@ -120,7 +125,12 @@ def loss_of(model: CircuitModel, recorded: WriterStates | None) -> Run:
     """A fixed random combination of the log-probabilities at two positions."""
     weight = torch.randn(2, 2, 61, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     positions = torch.tensor([[4, 1], [2, 3]])
-    return lambda keep: (model(CLEAN_TOKENS, keep, recorded, positions).double().log_softmax(-1) * weight).sum()
+
+    def loss(keep: Tensor) -> Tensor:
+        logits = model(CLEAN_TOKENS, keep, recorded, positions)
+        return (logits.double().log_softmax(-1) * weight).sum()
+
+    return loss
 
 
 def gates(model: CircuitModel, seed: int, samples: tuple[int, ...] = ()) -> Tensor:
@@ -243,6 +253,18 @@ def test_always_on_edges_get_gradients_that_no_allowed_edge_sees() -> None:
     maskable = gradient_of(run, keep)
     model.use_embeddings("always_on")
     assert torch.equal(gradient_of(run, keep), maskable)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_finished_pass_holds_on_to_nothing(kind: str) -> None:
+    """Neither to its gates nor, through them, to its whole autograd graph."""
+    model = CircuitModel(tiny_model(kind, torch.float64))
+    recorded, keep = model.record(CORRUPTED_TOKENS), gates(model, seed=13)
+    logits = model(CLEAN_TOKENS, keep, recorded)
+    gone = [weakref.ref(keep), weakref.ref(logits), weakref.ref(recorded.writers)]
+    del keep, logits, recorded
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None, None]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -40,6 +40,10 @@ def gates_of(model: CircuitModel, keep: Tensor) -> Callable[[str, str], float]:
     return lambda writer, reader: float(keep[rows[writer], columns[reader]])
 
 
+def random_gates(model: CircuitModel, seed: int) -> Tensor:
+    return torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(seed))
+
+
 def names(model: CircuitModel) -> list[str]:
     return [node.name for node in model.graph.writers]
 
@@ -87,7 +91,7 @@ def test_recorded_writes_are_those_of_naive_hooks_and_add_up(kind: str) -> None:
     assert recorded.num_bytes == recorded.writers.nbytes + recorded.residuals.nbytes
 
 
-# Every kind of edge: embedding, head and MLP writers; q, k, v, MLP and output readers; inside and across layers.
+# Embedding, head and MLP writers; q, k, v, MLP and output readers; inside a layer and across layers.
 EDGES = [
     ("tok_embeds", "a0.h3.q"), ("tok_embeds", "a0.h1.k"), ("tok_embeds", "a0.h0.v"), ("tok_embeds", "m0"),
     ("tok_embeds", "a1.h0.k"), ("tok_embeds", "resid_post"), ("a0.h3", "m0"), ("a0.h2", "a1.h1.q"),
@@ -152,7 +156,7 @@ def test_random_circuits_equal_the_naive_model(kind: str, ablation: str, embeddi
     model.use_embeddings(embeddings)
     recorded, corrupted = states(model, ablation), CORRUPTED if ablation == "interchange" else None
     for seed, share in enumerate((0.2, 0.5, 0.9)):
-        scores = torch.rand(model.graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+        scores = random_gates(model, seed)
         circuit = Circuit.top(model.graph, scores, round(share * model.graph.num_edges))
         keep = circuit.keep()
         expected = naive.masked_logits(CLEAN, corrupted, gates_of(model, keep), names(model))
@@ -162,7 +166,7 @@ def test_random_circuits_equal_the_naive_model(kind: str, ablation: str, embeddi
 @pytest.mark.parametrize("kind", KINDS)
 def test_gates_between_0_and_1_equal_the_naive_model(kind: str) -> None:
     model, naive = exact(kind)
-    keep = torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    keep = random_gates(model, seed=3).double()
     expected = naive.masked_logits(CLEAN, CORRUPTED, gates_of(model, keep), names(model))
     assert distance(model(CLEAN, keep, model.record(CORRUPTED)), expected) <= 1e-10
 
@@ -183,7 +187,7 @@ def test_disconnected_edges_change_nothing_under_interchange(kind: str) -> None:
     model, _ = exact(kind)
     recorded, dropped = model.record(CORRUPTED), 0
     for seed in range(4):
-        scores = torch.rand(model.graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+        scores = random_gates(model, seed)
         circuit = Circuit.top(model.graph, scores, round(0.12 * model.graph.num_edges))
         connected = circuit.connected()
         dropped += circuit.num_edges - connected.num_edges
@@ -196,20 +200,21 @@ def test_disconnected_edges_change_nothing_under_interchange(kind: str) -> None:
 def test_logits_at_answer_positions_are_the_gathered_logits(kind: str) -> None:
     model, _ = exact(kind)
     positions = torch.tensor([[8, 0], [3, 3], [5, 8]])
-    keep = torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(4))
+    keep = random_gates(model, seed=4)
     recorded = model.record(CORRUPTED)
     index = positions.unsqueeze(-1).expand(-1, -1, VOCAB)
     for run in (lambda p: model.full(CLEAN, p), lambda p: model(CLEAN, keep, recorded, p)):
         everywhere, wanted = run(None), run(positions)
         assert wanted.shape == (3, 2, VOCAB)
         assert distance(wanted, everywhere.gather(1, index)) <= 1e-12
-        assert run(None).shape == everywhere.shape  # positions of one pass do not stay for the next
+        # Positions of one pass do not stay for the next.
+        assert run(None).shape == model.model(input_ids=CLEAN).logits.shape == everywhere.shape
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_right_padding_changes_no_logit_before_it(kind: str) -> None:
     model, _ = exact(kind)
-    keep = torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(5))
+    keep = random_gates(model, seed=5)
     padded, other_padded = (torch.cat([x, tokens(3, 5, seed=9)], 1) for x in (CLEAN, CORRUPTED))
     positions = torch.arange(9).expand(3, -1)
     short = model(CLEAN, keep, model.record(CORRUPTED))
@@ -221,7 +226,7 @@ def test_right_padding_changes_no_logit_before_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_of_one_and_changing_shapes_give_each_example_its_own_logits(kind: str) -> None:
     model, _ = exact(kind)
-    keep = torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(6))
+    keep = random_gates(model, seed=6)
     recorded = model.record(CORRUPTED)
     together = model(CLEAN, keep, recorded)
     for example in range(3):
@@ -255,7 +260,7 @@ def test_several_samples_of_gates_in_one_pass_are_the_passes_of_each(kind: str) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_full_and_record_work_after_an_error_inside_a_masked_pass(kind: str) -> None:
     model, _ = exact(kind)
-    keep = torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(7))
+    keep = random_gates(model, seed=7)
     recorded = model.record(CORRUPTED)
     full, masked = model.full(CLEAN), model(CLEAN, keep, recorded)
 
@@ -269,7 +274,11 @@ def test_full_and_record_work_after_an_error_inside_a_masked_pass(kind: str) -> 
             and torch.equal(model(CLEAN, keep, recorded), masked)
         )
 
-    for path in (model.architecture.mlp, model.architecture.attention_output, model.architecture.attention_norm):
+    for path in (
+        model.architecture.mlp,
+        model.architecture.attention_output,
+        model.architecture.attention_norm,
+    ):
         handle = model.blocks[1].get_submodule(path).register_forward_pre_hook(fail)
         for broken in (
             lambda: model.record(CORRUPTED),
@@ -310,7 +319,7 @@ def test_what_does_not_fit_the_batch_is_refused(kind: str) -> None:
 
 def test_nothing_of_a_pass_stays_in_the_next() -> None:
     model, _ = exact("llama")
-    one, other = (torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    one, other = random_gates(model, seed=1), random_gates(model, seed=2)
     recorded, first = model.record(CORRUPTED), None
     for _ in range(3):
         ours = model(CLEAN, one, recorded)
@@ -332,5 +341,5 @@ def test_the_model_stays_frozen_and_in_eval_mode() -> None:
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     model = tiny_model("gpt2")
     model.config.model_type = "gpt3"
-    with pytest.raises(ValueError, match="'gpt3' is not supported; known: gpt2, llama, mistral, qwen2, qwen3"):
+    with pytest.raises(ValueError, match="'gpt3' is not supported; known: gpt2, llama, mistral"):
         CircuitModel(model)

@@ -116,15 +116,16 @@ def test_bands_by_hand() -> None:
 
 
 def test_bands_do_not_hide_a_circuit_that_has_no_finite_test_divergence() -> None:
-    found = bands(np.array([10, 10]), np.array([0.1, 0.1]), np.array([NAN, 1.0]), np.array([0, 1]), np.array([10]))
+    ten, seeds = np.array([10, 10]), np.array([0, 1])
+    found = bands(ten, np.array([0.1, 0.1]), np.array([NAN, 1.0]), seeds, budgets=ten[:1])
     assert found.num_seeds.tolist() == [2]
     assert found.minimum.tolist() == [1.0]
     assert found.maximum.tolist() == [np.inf] and found.median.tolist() == [np.inf]
 
 
 def test_bands_of_nothing() -> None:
-    nothing = np.array([], dtype=np.int64)
-    assert bands(nothing, nothing * 1.0, nothing * 1.0, nothing, np.array([1, 2])).budgets.tolist() == []
+    none, no_value = np.array([], dtype=np.int64), np.array([], dtype=np.float64)
+    assert bands(none, no_value, no_value, none, np.array([1, 2])).budgets.tolist() == []
     unknown = bands(np.array([3]), np.array([NAN]), np.array([0.5]), np.array([0]), np.array([1, 2, 3]))
     assert unknown.budgets.tolist() == []
 

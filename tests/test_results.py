@@ -113,7 +113,8 @@ def test_damaged_sweep_files_are_told(runs: Runs) -> None:
     (runs.folder / "second").write("trials.json", b'{"not": "a list"}')
     results = Results.load([runs.folder])
     assert column(results.trials, "trial_id") == ["bb", "aa"]
-    assert [problem.where.rpartition("/")[2] for problem in results.problems][:2] == ["sweep.yaml", "trials.json"]
+    told = [problem.where.rpartition("/")[2] for problem in results.problems]
+    assert told == ["sweep.yaml", "trials.json", "trials"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "trials/aa"])
@@ -183,8 +184,8 @@ def test_edge_lists_are_read_beside_the_circuit_file(tmp_path: Path) -> None:
 def test_groups_never_share_a_curve(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     runs.trial(trial("aa", 0, [point(0, 3, 0.1)]))
-    for trial_id, name in (("bb", "ablation"), ("cc", "edge_convention"), ("dd", "test_set"), ("ee", "method")):
-        runs.trial(trial(trial_id, 0, [point(0, 2, 0.0)], group=GROUP.model_copy(update={name: "other"})))
+    for name in ("ablation", "edge_convention", "test_set", "method"):
+        runs.trial(trial(name, 0, [point(0, 2, 0.0)], group=GROUP.model_copy(update={name: "other"})))
     runs.trial(trial("ff", 0, [point(0, 2, 0.0, num_edges_total=50)]))
     runs.trial(trial("gg", 0, [point(0, 2, 0.0)], divergence="same_output"))
     found = curves(Results.load([runs.folder]))
@@ -202,3 +203,33 @@ def test_curves_choose_on_validation_and_report_the_test_set(tmp_path: Path) -> 
     assert [curve.test[i] for i in curve.front] == [0.9, 0.4, 0.0]
     assert curve.sparsest(1e-3) == {0: 2, 1: 3}
     assert curve.sparsest(1e-4) == {0: 2}
+
+
+def test_a_sweep_may_ask_for_another_metric_than_the_trials_own(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for trial_id, metrics in (("aa", {"kl": 0.5, "squared_error": 0.1}), ("bb", {"kl": 0.5})):
+        points = [point(0, 3, 0.5, metrics={"validation": metrics, "test": metrics})]
+        runs.trial(trial(trial_id, 0, points, empty={"test": {"kl": 2.0, "squared_error": 1.0}}))
+    runs.sweep("other", ["aa", "bb"], objectives={"faithfulness": "squared_error"})
+    results = Results.load([runs.folder])
+    assert column(results.points, "divergence") == ["squared_error", "kl"]
+    assert column(results.points, "divergence_validation") == [0.1, 0.5]
+    assert column(results.points, "divergence_empty") == [1.0, 2.0]
+    assert results.problems[0].what.startswith("faithfulness squared_error: not measured by 1 trial")
+    assert len(curves(results)) == 2, "other metrics share no axis"
+
+
+def test_an_epsilon_that_is_no_number_is_told(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.sweep("odd", [], objectives={"epsilon": "small"})
+    results = Results.load([runs.folder])
+    assert results.epsilon == EPSILON
+    assert "objectives.epsilon: found 'small'" in results.problems[0].what
+
+
+def test_files_beside_the_sweeps_are_no_sweeps(runs: Runs) -> None:
+    before = Results.load([runs.folder])
+    (runs.path / "mlflow.db").write_bytes(b"not a folder")
+    (runs.path / "report").mkdir()
+    after = Results.load([runs.folder])
+    assert after.trials.equals(before.trials) and after.problems == before.problems

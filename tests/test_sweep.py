@@ -17,8 +17,9 @@ question: is it?
 base:
   model: {builtin: tracr-reverse}
   task: {name: tracr}
-  method: {name: edge_pruning}
+  method: {name: edge_pruning, target_sparsity: 0.9}
 """
+INDUCTION = HEAD.replace("{name: tracr}", "{name: induction}")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -82,14 +83,14 @@ def test_a_seed_in_a_block_wins_over_the_seeds(tmp_path: Path) -> None:
 
 
 def test_shorter_paths_are_applied_first(tmp_path: Path) -> None:
-    (trial,) = trials(tmp_path, "vary:\n- set: {method.steps: 5, method: {name: edge_pruning}}\n")
+    (trial,) = trials(tmp_path, "vary:\n- set: {method.steps: 5, method: {name: edge_pruning, penalty: 1}}\n")
     assert trial.method.plain()["steps"] == 5
 
 
 def test_every_combination_of_different_values_has_its_own_id(tmp_path: Path) -> None:
     found = trials(
         tmp_path,
-        "vary:\n  method: [{name: edge_pruning}, {name: eap}, {name: random}]\n"
+        "vary:\n  method: [{name: edge_pruning, penalty: 1}, {name: eap}, {name: random}]\n"
         "  model.builtin: [tracr-reverse, tracr-xproportion]\n  ablation: [zero, interchange]\n",
     )
     assert len({trial.trial_id for trial in found}) == len(found) == 12
@@ -109,16 +110,16 @@ def test_relative_model_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "models" / "tiny")
     sweep = tmp_path / "sweeps"
     sweep.mkdir()
-    text = HEAD.replace("{builtin: tracr-reverse}", "{path: ../models/tiny}")
+    text = INDUCTION.replace("{builtin: tracr-reverse}", "{path: ../models/tiny}")
     by_base = SweepSpec.load(write(sweep, text)).trials()
     tail = "vary:\n- set: {model: {path: ../models/tiny}}\n- grid: {model: [{path: ../models/tiny}]}\n"
-    by_vary = SweepSpec.load(write(sweep, HEAD + tail)).trials()
+    by_vary = SweepSpec.load(write(sweep, INDUCTION + tail)).trials()
     assert [trial.model.path for trial in by_base] == [str(folder)]
     assert by_vary == by_base
 
 
 def test_moving_a_model_folder_keeps_the_ids(tmp_path: Path) -> None:
-    text = HEAD.replace("{builtin: tracr-reverse}", "{path: tiny}")
+    text = INDUCTION.replace("{builtin: tracr-reverse}", "{path: tiny}")
     ids = []
     for place in ("here", "there"):
         model_folder(tmp_path / place / "tiny")
@@ -219,12 +220,16 @@ MISTAKES = {
     ),
     "question missing": (HEAD.replace("question: is it?\n", ""), "q.yaml:1: question: required, but missing"),
     "method missing": (
-        HEAD.replace("  method: {name: edge_pruning}\n", ""),
+        HEAD.replace("  method: {name: edge_pruning, target_sparsity: 0.9}\n", ""),
         "q.yaml:3: base.method: required, but missing",
     ),
     "no model folder": (
         HEAD.replace("{builtin: tracr-reverse}", "{path: nowhere}"),
         "q.yaml:4: base.model.path: no folder nowhere",
+    ),
+    "task of another model": (
+        HEAD + "vary:\n- grid: {model: [{builtin: tracr-reverse}, {hub: some/model}]}\n",
+        "q.yaml:5: base.task: task tracr needs a Tracr model: model: {builtin: tracr-reverse}",
     ),
     "too many trials": (
         HEAD + f"vary: {{method.steps: {list(range(1, 1001))}, seed: {list(range(1000))}}}\n",
@@ -260,7 +265,7 @@ def test_all_mistakes_are_told_at_once_and_each_once(tmp_path: Path) -> None:
 
 
 def test_a_model_folder_must_hold_weights_of_a_known_family(tmp_path: Path) -> None:
-    text = HEAD.replace("{builtin: tracr-reverse}", "{path: tiny}")
+    text = INDUCTION.replace("{builtin: tracr-reverse}", "{path: tiny}")
     folder = model_folder(tmp_path / "tiny", model_type="bert")
     assert "q.yaml:4: base.model.path: model family 'bert' is not supported; known: gpt2" in refusal(
         tmp_path, text

@@ -35,9 +35,9 @@ def _gpt2() -> PreTrainedConfig:
 
 def _grouped(config: type[PreTrainedConfig], **more: Any) -> PreTrainedConfig:
     sizes = {
-        "vocab_size": VOCAB, "max_position_embeddings": 48, "hidden_size": WIDTH, "intermediate_size": 40,
-        "num_hidden_layers": LAYERS, "num_attention_heads": QUERY_HEADS, "num_key_value_heads": KEY_VALUE_HEADS,
-        "bos_token_id": 0, "eos_token_id": 0,
+        "vocab_size": VOCAB, "max_position_embeddings": 48, "bos_token_id": 0, "eos_token_id": 0,
+        "hidden_size": WIDTH, "intermediate_size": 40, "num_hidden_layers": LAYERS,
+        "num_attention_heads": QUERY_HEADS, "num_key_value_heads": KEY_VALUE_HEADS,
     }  # fmt: skip
     return config(**(sizes | more))
 
@@ -97,6 +97,8 @@ def _weights(name: str, parameter: nn.Parameter, generator: torch.Generator) -> 
     """Scaled so that no head is idle and logits are of order 1 to 5."""
     noise = torch.randn(parameter.shape, generator=generator)
     if parameter.ndim == 1:
-        return 1 + 0.3 * noise if "norm" in name or ".ln_" in name and name.endswith("weight") else 0.3 * noise
+        return (
+            1 + 0.3 * noise if "norm" in name or ".ln_" in name and name.endswith("weight") else 0.3 * noise
+        )
     embeds = any(part in name for part in ("embed", "wte", "wpe"))
     return noise if embeds else noise / WIDTH**0.5

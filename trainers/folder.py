@@ -96,6 +96,17 @@ class Folder:
         finally:
             part.unlink()
 
+    def append(self, name: str, content: bytes) -> None:
+        """Adds to the end of a file. A kill can tear the last line; object stores, which cannot
+        append, get the whole file anew."""
+        if not self.is_local:
+            self.write(name, (self.read(name) or b"") + content)
+            return
+        target = Path(f"{self.path}/{name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("ab") as stream:
+            stream.write(content)
+
     def names(self) -> list[str]:
         """Files and folders directly inside, sorted; empty when the folder does not exist."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
@@ -107,7 +118,7 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Deletes a file or a folder with all it holds; nothing happens when there is none."""
-        target = f"{self.path}/{name}"
+        target = f"{self.path}/{name}".rstrip("/")
         match self.filesystem.get_file_info(target).type:
             case fs.FileType.Directory:
                 self.filesystem.delete_dir(target)

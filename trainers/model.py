@@ -1,13 +1,21 @@
 """ModelSpec: which model a trial studies, where its files are, and what identifies them."""
 
 import hashlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 
+from model_patches.circuit_model import CircuitModel
+from model_patches.graph import Embeddings, EdgeGraph
+from model_patches.tracr import TracrProgram
 from trainers.spec import Spec, SpecError
+
+if TYPE_CHECKING:
+    from trainers.distributed import Ranks
 
 WEIGHT_FILES = "*.safetensors"
 DESCRIBING_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
@@ -66,6 +74,62 @@ class ModelSpec(Spec):
             why = f"only {pickled}, which could run code when loaded" if pickled else "no weights"
             raise SpecError(f"model.path: {folder} holds {why}; allowed: {WEIGHT_FILES}")
         return [folder / name for name in DESCRIBING_FILES if (folder / name).is_file()] + weights
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, patched, ready for one trial after another."""
+
+    spec: ModelSpec
+    zero_stage: int
+    model: CircuitModel
+    program: TracrProgram | None
+
+    @property
+    def vocab_size(self) -> int:
+        config: Any = self.model.model.config
+        return config.vocab_size
+
+    def graph(self, embeddings: Embeddings) -> EdgeGraph:
+        return EdgeGraph(self.model.graph.shape, embeddings)
+
+
+def load(spec: ModelSpec, ranks: "Ranks", zero_stage: int) -> Loaded:
+    """Loads and patches a model, its weights partitioned from the start under ZeRO-3.
+
+    Raises SpecError when the files cannot be loaded or the family is not known.
+    """
+    from trainers.distributed import loading
+
+    dtype = getattr(torch, spec.dtype)
+    program = None
+    if spec.builtin is not None:
+        program = TracrProgram.builtin(spec.builtin.removeprefix("tracr-"))
+        model: Any = program.model(dtype)
+    else:
+        with loading(ranks, zero_stage):
+            model = _from_pretrained(spec, dtype)
+    try:
+        return Loaded(spec, zero_stage, CircuitModel(model.to(ranks.device)), program)
+    except (ValueError, AttributeError) as error:
+        raise SpecError(f"model: {error}") from None
+
+
+def _from_pretrained(spec: ModelSpec, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    source = spec.hub or str(Path(str(spec.path)).expanduser())
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=spec.revision or "main",
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=spec.trust_remote_code,
+            local_files_only=spec.hub is None,
+        )
+    except (OSError, ValueError) as error:
+        raise SpecError(f"model: cannot load {source}: {str(error).splitlines()[0]}") from None
 
 
 def _digest(files: tuple[str, ...]) -> str:

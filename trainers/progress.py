@@ -1,6 +1,7 @@
 """Progress: what a running trial tells the outside world."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,7 @@ class Progress:
     total: int
     values: dict[str, float] = field(default_factory=dict)
     phase: str = "train"  # load, train, evaluate, done
+
+    def timed(self, step_seconds: float) -> Self:
+        """With the time per step since the last report."""
+        return replace(self, values=self.values | {"step_seconds": step_seconds})

@@ -1,14 +1,28 @@
 """One trial: its spec, its id, and its life on one page."""
 
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model_patches.graph import Embeddings
+from trainers.checkpoint import Checkpoints
+from trainers.distributed import Ranks
+from trainers.evaluate import empty_circuit, evaluate, evaluate_full
+from trainers.folder import Folder
 from trainers.methods import AnyMethod
-from trainers.model import ModelSpec
+from trainers.methods.base import Discovery, Diverged
+from trainers.model import Loaded, ModelSpec
+from trainers.progress import Progress
+from trainers.record import Recorder
+from trainers.resources import Resources
+from trainers.result import Group, Point
+from trainers.session import Session
 from trainers.spec import Spec, content_id
 from trainers.tasks import AnyTask
+from trainers.tasks.base import Split
 
 # Raise when a default or a meaning changes: every id changes with it, so no old result is taken
 # for a new one.
@@ -25,6 +39,12 @@ class TrialSpec(Spec):
     embeddings: Embeddings = "maskable"
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _fits(self) -> "TrialSpec":
+        self.task.check(self.model)
+        self.method.check(self.task.metrics(self.model))
+        return self
+
     @property
     def trial_id(self) -> str:
         """Same content, same id: the model's and the data's digests, the fields that differ from
@@ -32,8 +52,85 @@ class TrialSpec(Spec):
         content = self.canonical() | {
             "schema": TRIAL_SCHEMA,
             "model": self.model.identity(),
-            # `name` is a default of its class, so `canonical` alone would leave it out.
-            "method": self.method.canonical() | {"name": self.method.name, "version": self.method.version},
-            "task": self.task.canonical() | {"name": self.task.name, "version": self.task.version},
+            "method_version": self.method.version,
+            "task_version": self.task.version,
         }
         return content_id(content)
+
+    def group(self, loaded: Loaded) -> Group:
+        """What this trial's points may be compared with."""
+        count = loaded.model.graph.num_embeddings
+        return Group(
+            model=self.model.label,
+            task=self.task.name,
+            test_set=self.task.test_set,
+            ablation=self.ablation,
+            edge_convention=f"{count} embedding writer{'s' * (count > 1)}, {self.embeddings.replace('_', ' ')}",
+            method=self.method.title,
+        )
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and as which attempt a trial runs. Nothing here may change its circuits."""
+
+    folder: Folder
+    ranks: Ranks
+    resources: Resources
+    attempt: int = 1
+
+
+def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generator[Progress, None, None]:
+    """Discovers circuits, evaluates them, writes them and then `result.json`.
+
+    A generator: between two of its yields nothing is in flight, so a trial can be stopped there and
+    goes on from its checkpoint when it is run again. Every rank runs it in lockstep; rank 0 writes.
+    """
+    ranks = execution.ranks
+    recorder = Recorder(spec, loaded, execution)
+    checkpoints = Checkpoints(execution.folder / "checkpoint", ranks, execution.resources.checkpoint_seconds)
+    session = Session(spec, loaded, ranks, execution.resources, checkpoints)
+    try:
+        yield recorder.report(Progress(0, spec.method.steps_planned(), phase="load"))
+        discovery = yield from _discover(session, recorder)
+        yield recorder.report(Progress(discovery.steps, discovery.steps, phase="evaluate"))
+        points = _points(session, discovery, recorder)
+        recorder.complete(session, discovery, points, tuple(checkpoints.warnings))
+        checkpoints.clear()
+    except Diverged as error:  # on all ranks alike; any other error must end the gang
+        recorder.fail(f"diverged at {error}")
+    finally:
+        session.close()
+
+
+def _discover(session: Session, recorder: Recorder) -> Generator[Progress, None, Discovery]:
+    steps = session.spec.method.discover(session)
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield recorder.report(progress)
+
+
+def _points(session: Session, discovery: Discovery, recorder: Recorder) -> list[Point]:
+    """Evaluates every found circuit, the full model and the empty circuit, on both splits."""
+    circuits = [found.circuit for found in discovery.found] + [empty_circuit(session)]
+    scores: dict[Split, list[dict[str, float]]] = {}
+    splits: tuple[Split, ...] = ("validation", "test")
+    for split in splits:
+        same = scores and session.examples[split] == session.examples["validation"]
+        scores[split] = scores["validation"] if same else evaluate(session, circuits, split)
+        recorder.full[split] = evaluate_full(session, split)
+        recorder.empty[split] = scores[split][-1]
+    truth = session.spec.task.ground_truth(session.loaded)
+    return [
+        recorder.point(number, found, {split: scores[split][number] for split in splits}, truth)
+        for number, found in enumerate(discovery.found)
+    ]
+
+
+if __name__ == "__main__":
+    from trainers.worker import run_by_hand
+
+    sys.exit(run_by_hand(sys.argv[1:]))

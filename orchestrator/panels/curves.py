@@ -8,13 +8,15 @@ import numpy as np
 from orchestrator.findings import Findings
 from orchestrator.panels.blocks import Block, Chart, Heading, Legend, Paragraph, chart_text
 from orchestrator.pareto import Bands
+from orchestrator.metric_words import measured_in
 from orchestrator.scenes import Curve, Scene
 from orchestrator.wording import count
 
 # Divergences below this are drawn at it: exact circuits have 0, and a logarithm has no place for it.
 FLOOR = 1e-6
-# Circuits drawn per method and figure; the others are in points.parquet.
+# Circuits drawn per curve and in the whole report; the others are in points.parquet.
 DRAWN = 500
+DRAWN_IN_ALL = 6000
 
 Item = TypeVar("Item")
 
@@ -24,7 +26,7 @@ def curves(findings: Findings) -> Sequence[Block]:
     for number, (scene, group) in enumerate(findings.scenes.items()):
         blocks += [Heading(findings.titles[scene]), Paragraph(scene.details, quiet=True)]
         blocks.append(_chart(findings, number, scene, group))
-        remarks = [text for curve in group for text in _remarks(curve)]
+        remarks = [text for curve in group for text in _remarks(curve, _limit(findings))]
         if remarks:
             blocks.append(Paragraph(" ".join(remarks), quiet=True))
     return blocks
@@ -35,7 +37,7 @@ def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]
     most = max(int(curve.num_edges.max()) for curve in group)
     empty = next((curve.empty for curve in group if np.isfinite(curve.empty)), None)
     data = {
-        "divergence": chart_text(scene.divergence),
+        "divergence": chart_text(measured_in(scene.divergence)),
         "total": scene.num_edges_total,
         "floor": FLOOR,
         "epsilon": findings.epsilon,
@@ -65,7 +67,9 @@ def divergence_range(group: Sequence[Curve]) -> tuple[float, float]:
 
 def _method(findings: Findings, curve: Curve, most: int) -> dict[str, Any]:
     on_front = [int(index) for index in curve.front]
-    chosen = sorted(set(on_front) | set(evenly(np.argsort(curve.num_edges, kind="stable").tolist(), DRAWN)))
+    chosen = sorted(
+        set(on_front) | set(evenly(np.argsort(curve.num_edges, kind="stable").tolist(), _limit(findings)))
+    )
     drawn = [index for index in chosen if np.isfinite(curve.test[index])]
     return {
         "name": chart_text(curve.method),
@@ -108,14 +112,21 @@ def evenly(items: Sequence[Item], limit: int) -> list[Item]:
     return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
 
 
-def _remarks(curve: Curve) -> list[str]:
+def _limit(findings: Findings) -> int:
+    """Circuits drawn per curve (besides its front), so that the page stays small."""
+    curves = sum(len(group) for group in findings.scenes.values())
+    return min(DRAWN, max(2, DRAWN_IN_ALL // curves))
+
+
+def _remarks(curve: Curve, limit: int) -> list[str]:
     remarks = []
     lost = int((~np.isfinite(curve.test)).sum())
     if lost:
         told = f"{count(lost, 'circuit')} without a finite test divergence not drawn"
         remarks.append(f"{curve.method}: {told}.")
-    if len(curve.rows) > DRAWN:
-        remarks.append(f"{curve.method}: {DRAWN} of {len(curve.rows):,} circuits drawn, all counted.")
+    if len(curve.rows) > limit:
+        told = f"{limit} of {len(curve.rows):,} circuits drawn (and the front), all counted"
+        remarks.append(f"{curve.method}: {told}.")
     full = int((curve.num_edges >= curve.scene.num_edges_total).sum())
     if full and divergence_range([curve])[0] > FLOOR:
         remarks.append(f"{curve.method}: the circuit with all edges, the full model, is below the y axis.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from orchestrator.findings import Findings
+from orchestrator.metric_words import words
 from orchestrator.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
 from orchestrator.scenes import Curve
 from orchestrator.wording import count, percent, shortest, significant, spread
@@ -59,15 +60,15 @@ def _summary(findings: Findings) -> Table:
 def _front(findings: Findings, curve: Curve) -> Table | Paragraph:
     if not len(curve.front):
         return Paragraph("No circuit has a finite validation divergence.", quiet=True)
-    divergence = curve.scene.divergence
+    divergence = words(curve.scene.divergence)
     measured = sorted({name for row in curve.rows for name in row if row[name] is not None})
     others = [name for name in measured if name.startswith("test_") and name not in _HIDDEN]
-    others = [name for name in others if name != f"test_{divergence}"]
+    others = [name for name in others if name != f"test_{curve.scene.divergence}"]
     columns = [
         *(Column(name, numeric=True) for name in ("Edges", "Connected", "Sparsity")),
         Column(f"{divergence}, validation", numeric=True),
         Column(f"{divergence}, test", numeric=True),
-        *(Column(name.removeprefix("test_").replace("_", " "), numeric=True) for name in others),
+        *(Column(words(name.removeprefix("test_")), numeric=True) for name in others),
         Column("Settings", long=True),
         Column("Trial", code=True),
     ]

@@ -38,7 +38,7 @@ def targets(findings: Findings) -> Sequence[Block]:
         ]
     }
     legend = [Legend(method, findings.slots[method]) for method in methods]
-    chart = Chart("chart-targets", "targets", "Achieved against target sparsity of final circuits", data, legend)
+    chart = Chart("chart-targets", "targets", "Achieved against target sparsity", data, legend)
     return [chart, _summary(groups)]
 
 

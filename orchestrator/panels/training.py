@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.findings import Findings
+from orchestrator.metric_words import words
 from orchestrator.panels.blocks import Block, Chart, Details, Paragraph, chart_text
 from orchestrator.panels.curves import FLOOR, evenly
 from orchestrator.wording import count
@@ -33,7 +34,7 @@ def training(findings: Findings) -> Sequence[Block]:
         curves = [curve for curve in curves if len(curve["step"]) > 1]
         told = f"{len(curves)} of {count(len(rows), 'trial')}"
         summary = f"{rows[0]['method']}, {findings.scene_title(rows[0])} ({told})"
-        data = {"divergence": chart_text(key[-1] or "divergence"), "floor": FLOOR, "curves": curves}
+        data = {"divergence": chart_text(words(key[-1] or "divergence")), "floor": FLOOR, "curves": curves}
         content: Block = Paragraph("Their progress was not kept.", quiet=True)
         if curves:
             content = Chart(f"chart-training-{number}", "training", f"Training curves of {summary}", data)

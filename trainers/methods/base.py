@@ -4,8 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from jaxtyping import Float
-from torch import Tensor
+from pydantic import Field
 
 from model_patches.circuit import Circuit
 from trainers.progress import Progress
@@ -27,16 +26,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What a method returns.
-
-    scores: float [writers, readers], higher is more important; evaluated at the method's edge
-    budgets. found: circuits evaluated as they are. warnings: told in the result and the report.
-    """
+    """What a method returns: circuits to evaluate, each a point; the steps it took; warnings told
+    in the result and the report."""
 
     found: list[Found]
     steps: int
-    scores: Float[Tensor, "writers readers"] | None = None
     warnings: tuple[str, ...] = ()
+
+
+class Diverged(ArithmeticError):
+    """A value is not finite, on all ranks alike: the trial fails, the ranks stay in step."""
 
 
 class Method(Spec):
@@ -51,9 +50,20 @@ class Method(Spec):
     label: ClassVar[str]  # the word in plots and tables
     uses_seed: ClassVar[bool] = True
 
+    variant: str = Field("", max_length=60, description="a name for these settings, for comparing a method with itself")
+
+    @property
+    def title(self) -> str:
+        """The method in plots and tables; different titles are different curves."""
+        return f"{self.label} ({self.variant})" if self.variant else self.label
+
+
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         """Yields progress between steps (nothing is in flight then) and returns what it found."""
         raise TypeError(f"{type(self).__name__} does not implement discover")
+
+    def check(self, metrics: tuple[str, ...]) -> None:
+        """Raises ValueError when the method cannot work on a task with these metrics."""
 
     def steps_planned(self) -> int:
         """Optimiser or attribution steps, for cost estimates."""

@@ -1,19 +1,184 @@
-"""Edge pruning (Bhaskar et al., NeurIPS 2024): a hard-concrete gate per edge, learned by gradient descent."""
+"""Edge pruning (Bhaskar et al., NeurIPS 2024): a hard-concrete gate per edge, learned by gradient descent.
 
-from typing import ClassVar, Literal
+    loss = divergence(full model, circuit) + λ1 · (s − t) + λ2 · (s − t)²
 
-from pydantic import Field
+s is the circuit's sparsity, the mean cut of the sampled gates; t its target, which rises over a
+warm-up; the multipliers λ climb the loss (gradient ascent) while the gates descend it.
+"""
 
-from trainers.methods.base import Method
+import math
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from trainers.data import batch_order
+from trainers.methods.base import Discovery, Diverged, Method
+from trainers.methods.gated_edges import GatedEdges, noise_for
+from trainers.methods.path import Path
+from trainers.methods.schedules import rate_at, target_at
+from trainers.progress import Progress
+
+if TYPE_CHECKING:
+    from trainers.session import Session
+
+# Edge Pruning's published settings (paper, appendix; released code), where they differ from ours.
+REPRODUCE: dict[str, Any] = {
+    "init_log_alpha": 10.0,
+    "gate_samples": 1,
+    "gate_lr": 0.8,
+    "multiplier_lr": 0.8,
+    "warmup": "linear",
+    "lr_warmup_steps": 200,
+    "steps": 3000,
+    "warmup_steps": 2500,
+    "batch_size": 32,
+    "max_gradient_norm": 1.0,
+    "writer_gates": True,
+    "final_gates": "published",
+    "path_points": 0,
+}
 
 
 class EdgePruning(Method):
-    """Trains gates to keep the divergence from the full model low while a Lagrangian drives the
-    sparsity to a target that rises over a warm-up."""
+    """Trains gates to keep the divergence from the full model low while sparsity is driven up."""
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "edge pruning"
 
     name: Literal["edge_pruning"] = "edge_pruning"
-    target_sparsity: float | None = Field(0.95, gt=0, le=2, description="above 1 pushes harder")
-    steps: int = Field(3000, ge=1)
+    preset: Literal["reproduce"] | None = Field(
+        None, description="reproduce: every field not given takes the published value"
+    )
+    target_sparsity: float | None = Field(None, gt=0, le=2, description="share of edges to cut; above 1 pushes harder")
+    penalty: float | None = Field(
+        None, gt=0, description="instead of a target: a fixed weight of the mean P(gate > 0), after the warm-up"
+    )
+    start_sparsity: float = Field(0.0, ge=0, lt=1)
+    warmup: Literal["linear", "logarithmic"] = Field("linear", description="how the target rises; logarithmic below 1")
+    steps: int = Field(1000, ge=1)
+    warmup_steps: int | None = Field(None, ge=0, description="of the target or penalty; default 80 % of steps")
+    gate_lr: float = Field(0.05, gt=0)
+    multiplier_lr: float = Field(0.05, gt=0, description="of gradient ascent on λ1 and λ2")
+    lr_warmup_steps: int | None = Field(None, ge=0, description="default 5 % of steps")
+    lr_decay: Literal["linear", "constant"] = "linear"
+    weight_decay: float = Field(0.01, ge=0, description="of the gates; thaws gates far from their threshold")
+    max_gradient_norm: float | None = Field(None, gt=0, description="published: 1, a default of its trainer")
+    init_log_alpha: float = Field(2.0, description="mean; at the published 10 no gate gets a gradient")
+    init_std: float = Field(0.01, ge=0)
+    batch_size: int | None = Field(None, ge=1, description="examples per step; default: all of them")
+    gate_samples: int = Field(8, ge=1, description="independent draws of all gates per step")
+    sparsity_estimate: Literal["sampled", "expected"] = "sampled"
+    divergence_weight: float = Field(1.0, gt=0)
+    writer_gates: bool = Field(False, description="one more gate per writer; an edge counts as edge × writer")
+    writer_target_sparsity: float | None = Field(None, gt=0, le=2, description="adds the node loss")
+    final_gates: Literal["expected", "published"] = Field(
+        "expected", description="whose sum, rounded, is the number of edges that a circuit keeps"
+    )
+    path_points: int = Field(40, ge=0, description="circuits taken on the way, at equal steps")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preset") == "reproduce":
+            return REPRODUCE | data
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EdgePruning":
+        if (self.target_sparsity is None) == (self.penalty is None):
+            found = "neither" if self.penalty is None else "both"
+            raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, penalty")
+        if self.warmup == "logarithmic" and self.target_sparsity is not None and self.target_sparsity >= 1:
+            raise ValueError(
+                f"target_sparsity: found {self.target_sparsity}; allowed with logarithmic warm-up: below 1"
+            )
+        if self.writer_target_sparsity is not None and not self.writer_gates:
+            raise ValueError("writer_target_sparsity needs writer_gates: true")
+        for key in ("warmup_steps", "lr_warmup_steps"):
+            value = getattr(self, key)
+            if value is not None and value > self.steps:
+                raise ValueError(f"{key}: found {value}; allowed: at most steps ({self.steps})")
+        return self
+
+    def steps_planned(self) -> int:
+        return self.steps
+
+    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
+        gates = GatedEdges.initial(self, session)
+        engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm)
+        path, start = Path(self, session.graph), 0
+        if (saved := session.checkpoints.latest()) is not None:
+            start, state = saved
+            engine.restore({key: value for key, value in state.items() if not key.startswith("path.")})
+            path.restore(state)
+        rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
+        for step in range(start, self.steps):
+            share = rate_at(step, self.steps, self._lr_warmup, self.lr_decay)
+            loss, values = engine.run(self._loss, session, gates, step)
+            if not all(map(math.isfinite, values.values())):
+                raise Diverged(f"step {step}: {', '.join(f'{k} = {v}' for k, v in values.items())}")
+            engine.step(loss, [rate * share for rate in rates])
+            if path.wants(step):
+                path.add(step, gates.circuit(engine, session.graph))
+            if session.checkpoints.due():
+                session.checkpoints.save(step + 1, engine.state() | path.state())
+            yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
+        final = gates.circuit(engine, session.graph)
+        return path.discovery(final, self._reached(final.sparsity))
+
+    def _loss(self, session: "Session", gates: "GatedEdges", step: int) -> tuple[Tensor, dict[str, float]]:
+        """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
+        indices = batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
+        batch, references = session.train_batch(indices)
+        edges, writers = gates.sample(noise_for(session.spec.seed, step, self.gate_samples, gates))
+        logits = session.logits(batch, session.keep(edges), references)
+        per_example = session.measure(session.divergence, logits, references, batch).mean(0)
+        divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
+        pressure, values = self._pressure(gates, edges, writers, step)
+        values |= {session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size}
+        return self.divergence_weight * divergence + pressure, values
+
+    def _pressure(
+        self, gates: "GatedEdges", edges: Tensor, writers: Tensor | None, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """What drives sparsity: the Lagrangian terms, or the fixed penalty."""
+        sparsity = 1 - (edges.mean() if self.sparsity_estimate == "sampled" else gates.expected().mean())
+        values = {"sparsity": float(sparsity.detach())}
+        if self.target_sparsity is None:
+            assert self.penalty is not None, "checked by the spec"
+            weight = target_at(step, 0.0, self.penalty, self.warmup_length, "linear")
+            return weight * gates.probability_open().mean(), values | {"penalty": weight}
+        terms = torch.zeros((), device=edges.device)
+        targets = [("", sparsity, self.start_sparsity, self.target_sparsity)]
+        if self.writer_target_sparsity is not None and writers is not None:
+            targets.append(("writer_", 1 - writers.mean(), 0.0, self.writer_target_sparsity))
+        for (prefix, reached, first, last), multipliers in zip(targets, gates.multipliers, strict=True):
+            target = target_at(step, first, last, self.warmup_length, self.warmup)
+            terms = terms + multipliers[0] * (reached - target) + multipliers[1] * (reached - target) ** 2
+            values |= {f"{prefix}sparsity": float(reached.detach()), f"{prefix}target_sparsity": target}
+            values |= {f"{prefix}lambda_{i + 1}": float(multipliers[i].detach()) for i in range(2)}
+        return terms, values
+
+    def _groups(self, gates: "GatedEdges") -> list[dict[str, Any]]:
+        names = list(gates.parameters())
+        ascent = {"weight_decay": 0.0, "maximize": True}
+        trained = {"names": [n for n in names if not n.startswith("lambda")], "weight_decay": self.weight_decay}
+        return [trained] + [{"names": [name], **ascent} for name in names if name.startswith("lambda")]
+
+    @property
+    def warmup_length(self) -> int:
+        return round(0.8 * self.steps) if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def _lr_warmup(self) -> int:
+        return round(0.05 * self.steps) if self.lr_warmup_steps is None else self.lr_warmup_steps
+
+    def _reached(self, sparsity: float) -> tuple[str, ...]:
+        """The warning of a target that did not bind."""
+        target = self.target_sparsity
+        if target is None or target >= 1 or abs(sparsity - target) <= 0.005:
+            return ()
+        return (f"target sparsity {target:g} did not bind: the final circuit's is {sparsity:.4f}",)

@@ -1,0 +1,167 @@
+"""Lanes without Ray: what a gang asks for, when it counts as frozen, how attempts and ends are recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.attempt import Attempt, Owner
+from orchestrator.cluster import gangs
+from orchestrator.lane import STALL_FLOOR, bundles, stall_limit
+from orchestrator.relay import ERROR_CHARACTERS, Relay, shorten
+from tests.run_folders import trial
+from trainers.folder import Folder
+from trainers.progress import Progress
+from trainers.resources import Resources
+from trainers.result import TrialResult
+from trainers.spec import SpecError
+from trainers.trial import TrialSpec
+
+TRIAL = "aaaa000000000001"
+OWNER = Owner(sweep="demo", host="here", pid=7)
+
+
+def spec() -> TrialSpec:
+    data = {"model": {"builtin": "tracr-reverse"}, "task": {"name": "tracr"}, "method": {"name": "random"}}
+    return TrialSpec.parse(data, "test")
+
+
+class Notes:
+    """An observer that remembers; `broken` makes it raise."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.heard: list[str] = []
+        self.broken = broken
+
+    def _hear(self, what: str) -> None:
+        self.heard.append(what)
+        if self.broken:
+            raise OSError("no terminal")
+
+    def on_start(self, trial_id: str, spec: TrialSpec) -> None:
+        self._hear("start")
+
+    def on_retry(self, trial_id: str, reason: str) -> None:
+        self._hear(f"retry {reason}")
+
+    def on_progress(self, trial_id: str, progress: Progress) -> None:
+        self._hear(f"step {progress.step}")
+
+    def on_result(self, trial_id: str, result: TrialResult) -> None:
+        self._hear(result.status)
+
+    def close(self) -> None:
+        self._hear("close")
+
+
+def test_a_lane_asks_for_one_bundle_per_rank_and_nothing_for_itself() -> None:
+    assert bundles(Resources(ranks=2, cpus_per_rank=3)).bundles == [{"CPU": 3}, {"CPU": 3}]
+    assert bundles(Resources(gpus_per_rank=0.5)).bundles == [{"CPU": 1, "GPU": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "expected"),
+    [
+        ([{"CPU": 8.0}], {"ranks": 2}, 4),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"ranks": 1, "cpus_per_rank": 2}, 2),  # not 3: a rank stays on a node
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"ranks": 2, "cpus_per_rank": 2}, 1),  # a gang may span nodes
+        ([{"CPU": 64.0, "GPU": 2.0}], {"gpus_per_rank": 0.5}, 4),
+        ([{"CPU": 64.0, "GPU": 2.0}, {"CPU": 64.0}], {"ranks": 2, "gpus_per_rank": 1}, 1),
+    ],
+)
+def test_how_many_gangs_fit(
+    nodes: list[dict[str, float]], resources: dict[str, float], expected: int
+) -> None:
+    assert gangs(Resources.model_validate(resources), nodes) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "message"),
+    [
+        (
+            [{"CPU": 2.0}],
+            {"ranks": 3},
+            r"asks for 3 rank\(s\) with 1 CPU\(s\) each.*room for 2.*a node with 2 CPU",
+        ),
+        (
+            [{"CPU": 3.0}, {"CPU": 3.0}],
+            {"cpus_per_rank": 4},
+            r"asks for 1 rank\(s\) with 4 CPU\(s\).*room for 0",
+        ),
+        ([{"CPU": 8.0}], {"gpus_per_rank": 1}, r"and 1 GPU\(s\) each, found room for 0"),
+        ([], {}, "no live node"),
+    ],
+)
+def test_a_gang_that_can_never_fit_is_refused(
+    nodes: list[dict[str, float]], resources: dict[str, float], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        gangs(Resources.model_validate(resources), nodes)
+
+
+def test_a_rank_is_frozen_after_twenty_median_reports_but_never_before_two_minutes() -> None:
+    resources = Resources()
+    assert stall_limit(resources, []) == STALL_FLOOR == 120
+    assert stall_limit(resources, [0.1, 0.1, 50.0]) == 120, "one slow report does not move the median"
+    assert stall_limit(resources, [10.0, 20.0, 30.0]) == 400
+    assert stall_limit(Resources(stall_seconds=5), [30.0]) == 5
+
+
+def test_attempts_are_counted_and_the_spec_is_written_once(tmp_path: Path) -> None:
+    folder = Folder.open(tmp_path) / TRIAL
+    assert Attempt.last(folder) is None
+    assert [Attempt.begin(folder, {"seed": 1}, OWNER).attempt for _ in range(3)] == [1, 2, 3]
+    Attempt.begin(folder, {"seed": 2}, OWNER)
+    assert json.loads(folder.read("spec.json") or b"") == {"seed": 1}
+    last = Attempt.last(folder)
+    assert last is not None and last.attempt == 4 and last.owner == OWNER
+
+
+def test_an_unreadable_attempt_record_costs_no_trial(tmp_path: Path) -> None:
+    folder = Folder.open(tmp_path) / TRIAL
+    folder.write("attempt.json", b"{")
+    assert Attempt.begin(folder, {}, OWNER).attempt == 1
+
+
+def test_a_trial_that_is_given_up_gets_a_failed_result(tmp_path: Path) -> None:
+    runs, notes = Folder.open(tmp_path), Notes()
+    relay = Relay(runs, {TRIAL: spec()}, [notes])
+    for _ in range(2):
+        Attempt.begin(runs / "trials" / TRIAL, spec().plain(), OWNER)
+    relay.give_up(TRIAL, "\x1b[36mrank 0 raised\x1b[39m:\n   ^^^^\nValueError: no gates", Resources(ranks=2))
+    result = TrialResult.model_validate_json(runs.read(f"trials/{TRIAL}/result.json") or b"")
+    assert result.status == "failed" and result.error == "rank 0 raised:\nValueError: no gates"
+    assert result.execution["attempt"] == 2 and result.spec == spec().plain()
+    assert (relay.failed, relay.complete, notes.heard) == (1, 0, ["failed"])
+
+
+def test_a_result_that_is_there_wins_over_a_lost_lane(tmp_path: Path) -> None:
+    runs = Folder.open(tmp_path)
+    runs.write(f"trials/{TRIAL}/result.json", trial(TRIAL, 0, []).model_dump_json().encode())
+    relay = Relay(runs, {TRIAL: spec()}, [])
+    relay.give_up(TRIAL, "rank 1 died in close", Resources())
+    assert (relay.failed, relay.complete) == (0, 1)
+
+
+def test_a_result_is_told_once(tmp_path: Path) -> None:
+    runs, notes = Folder.open(tmp_path), Notes()
+    relay = Relay(runs, {TRIAL: spec()}, [notes])
+    assert not relay.over(TRIAL, here=True)
+    runs.write(f"trials/{TRIAL}/result.json", trial(TRIAL, 0, []).model_dump_json().encode())
+    assert relay.over(TRIAL, here=False) and relay.over(TRIAL, here=True)
+    assert notes.heard == ["complete"] and (relay.elsewhere, relay.complete) == (1, 0)
+
+
+def test_an_observer_that_fails_is_dropped_and_the_others_hear_on(tmp_path: Path) -> None:
+    broken, notes = Notes(broken=True), Notes()
+    relay = Relay(Folder.open(tmp_path), {TRIAL: spec()}, [broken, notes])
+    relay.start(TRIAL)
+    relay.progress(TRIAL, Progress(1, 2))
+    relay.close()
+    assert broken.heard == ["start"] and notes.heard == ["start", "step 1", "close"]
+
+
+def test_errors_keep_their_last_lines() -> None:
+    text = shorten("\n".join(f"line {number}" for number in range(100)))
+    assert text.startswith("line 60") and text.endswith("line 99")
+    assert len(shorten("x" * 10**6)) == ERROR_CHARACTERS + 1

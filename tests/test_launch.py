@@ -1,0 +1,230 @@
+"""Sweeps through real lanes on a Ray of our own, with a stand-in for the worker: what runs, what is
+retried, what is left to others, and what is there after every kind of end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from orchestrator import launch
+from orchestrator.attempt import Attempt
+from orchestrator.lease import Holder
+from orchestrator.plan import plan, read_result
+from tests.ray_cluster import ray_environment, ray_of_our_own
+from tests.standin import WORK, sweep
+from tests.test_lane import Notes
+from trainers.folder import Folder
+from trainers.result import TrialResult
+from trainers.spec import SpecError
+
+QUICK = 60.0  # seconds; nothing here takes as long unless it hangs
+
+
+def run(runs: Folder, trials: int, observer: Notes | None = None, **options: Any) -> launch.Outcome:
+    hours = options.pop("max_hours", None)
+    one = sweep(trials, **options)
+    observers = [observer] if observer else []
+    return launch.run(plan(one, runs), runs, one.resources, observers=observers, max_hours=hours, work=WORK)
+
+
+def results(runs: Folder, trials: int) -> list[TrialResult]:
+    """By seed."""
+    found = [read_result(runs / "trials" / spec.trial_id)[0] for spec in sweep(trials).trials()]
+    return [result for result in found if result is not None]
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    with ray_of_our_own():
+        yield
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Folder:
+    return Folder.open(tmp_path / "runs")
+
+
+def test_one_gang_serves_all_trials_in_plan_order(runs: Folder, local_ray: None) -> None:
+    notes = Notes()
+    outcome = run(runs, 4, notes, ranks=2)
+    assert (outcome.complete, outcome.failed, outcome.unfinished, outcome.exit_code) == (4, 0, 0, 0)
+    done = results(runs, 4)
+    assert len({result.execution["pid"] for result in done}) == 1, "the model is loaded once"
+    order = [runs.path + f"/trials/{trial.trial_id}/result.json" for trial in plan(sweep(4), runs).trials]
+    times = [os.stat(path).st_mtime for path in order]
+    assert times == sorted(times)
+    one = ["start", *(f"step {step}" for step in range(1, 6)), "complete"]
+    assert notes.heard == one * 4 + ["close"]
+    for result in done:
+        for rank in (0, 1):
+            log = runs.read(f"trials/{result.trial_id}/rank-{rank}.log")
+            begins = f"rank {rank} begins attempt 1 at step 0 in {os.getcwd()}\n"
+            assert log is not None and log.decode().startswith(begins)
+
+
+def test_a_second_run_has_nothing_to_do(runs: Folder, local_ray: None) -> None:
+    run(runs, 2)
+    before = results(runs, 2)
+    outcome = run(runs, 3)
+    assert (outcome.complete, outcome.skipped) == (1, 2), "a trial that is over is never run again"
+    assert results(runs, 2) == before
+
+
+def test_a_lost_rank_costs_one_retry_and_the_trial_goes_on_from_its_checkpoint(
+    runs: Folder, local_ray: None
+) -> None:
+    runs.write("fault.json", json.dumps({"kill": [1], "raise_always": [2]}).encode())
+    notes = Notes()
+    outcome = run(runs, 4, notes, ranks=2)
+    assert (outcome.complete, outcome.failed, outcome.exit_code) == (3, 1, 1)
+    healthy, killed, broken, later = results(runs, 4)
+    assert killed.execution["attempt"] == 2 and killed.execution["resumed_at"] >= 2
+    assert healthy.execution["attempt"] == later.execution["attempt"] == 1, "nothing else is touched"
+    assert broken.status == "failed" and broken.execution["attempt"] == 2
+    assert (broken.error or "").startswith("rank 1 raised in advance:")
+    assert (broken.error or "").endswith("ValueError: gates are not finite at step 3")
+    retries = [heard for heard in notes.heard if heard.startswith("retry")]
+    assert len(retries) == 2 and "retry rank 1 died in advance" in " ".join(retries)
+
+
+@pytest.mark.slow
+def test_a_frozen_rank_is_noticed_and_its_cpu_comes_back(runs: Folder, local_ray: None) -> None:
+    runs.write("fault.json", json.dumps({"freeze": [0]}).encode())
+    notes = Notes()
+    outcome = run(runs, 3, notes, ranks=2, stall_seconds=3)
+    assert (outcome.complete, outcome.failed) == (3, 0)
+    assert results(runs, 1)[0].execution["attempt"] == 2
+    assert "retry rank 1 silent for 3 s in advance" in notes.heard
+    assert until(lambda: ray.available_resources().get("CPU") == 2.0)
+
+
+def test_a_gang_that_is_too_large_is_refused_at_once(runs: Folder, local_ray: None) -> None:
+    with pytest.raises(SpecError, match=r"a trial asks for 3 rank\(s\).*found room for 2"):
+        run(runs, 1, ranks=3)
+
+
+def test_after_max_hours_the_rest_is_left_for_the_next_run(runs: Folder, local_ray: None) -> None:
+    runs.write("fault.json", json.dumps({"slow": [0, 1]}).encode())
+    outcome = run(runs, 2, lanes=1, max_hours=4 / 3600)
+    assert outcome.stopped == "max_hours" and outcome.complete == 0 and outcome.unfinished == 2
+    runs.delete("fault.json")
+    outcome = run(runs, 2)
+    assert (outcome.complete, outcome.stopped) == (2, "")
+
+
+def test_a_trial_that_another_driver_runs_is_left_to_it_until_that_driver_vanishes(
+    runs: Folder, local_ray: None
+) -> None:
+    """Of three trials another driver has two: it ends one of them and then vanishes."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    process = psutil.Process(other.pid)
+    holder = Holder.here("other").model_copy(
+        update={"pid": other.pid, "process_started": process.create_time()}
+    )
+    runs.write("other/lease.json", holder.content())
+    ended, dropped, _ = (spec.trial_id for spec in sweep(3).trials())
+    for trial_id in (ended, dropped):
+        Attempt.begin(runs / "trials" / trial_id, {}, holder.owner)
+    theirs = TrialResult(trial_id=ended, status="complete", spec={}, seed=0)
+
+    def go_on() -> None:
+        until(lambda: len(results(runs, 3)) == 1)
+        runs.write(f"trials/{ended}/result.json", theirs.model_dump_json().encode())
+        time.sleep(1)
+        other.kill()
+        other.wait()
+
+    helper = threading.Thread(target=go_on)
+    helper.start()
+    outcome = run(runs, 3)
+    helper.join()
+    assert (outcome.complete, outcome.skipped, outcome.unfinished) == (2, 1, 0)
+    assert results(runs, 1) == [theirs]
+    last = Attempt.last(runs / "trials" / dropped)
+    assert last is not None and last.attempt == 2 and last.owner.pid == os.getpid()
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    with ray_environment() as variables:
+        yield variables
+
+
+def driver(runs: Folder, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A driver of four trials, 5 s each, that is in the middle of the first."""
+    runs.write("fault.json", json.dumps({"slow": [0, 1, 2, 3]}).encode())
+    command = [sys.executable, "-m", "tests.standin", runs.path, "4"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    first = sweep(4).trials()[0].trial_id
+    assert until(lambda: (runs / "trials" / first).exists("checkpoint/step.json")), process.poll()
+    return process
+
+
+def test_ctrl_c_ends_lanes_at_the_next_step_and_the_same_command_goes_on(
+    runs: Folder, environment: dict[str, str]
+) -> None:
+    process = driver(runs, environment)
+    ranks = ranks_of(process)
+    assert ranks
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    said, _ = process.communicate(timeout=QUICK)
+    assert process.returncode == 130, said
+    assert "Stopping when the running steps end" in said and "Traceback" not in said
+    assert until(lambda: not any(rank.is_running() for rank in ranks))
+    runs.delete("fault.json")
+    again = subprocess.run(
+        [sys.executable, "-m", "tests.standin", runs.path, "4"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=2 * QUICK,
+    )
+    assert again.returncode == 0, again.stderr
+    first = results(runs, 4)[0]
+    assert first.execution["attempt"] == 2 and first.execution["resumed_at"] >= 1
+    assert len(re.findall("✓", again.stdout)) == 4 and "Traceback" not in again.stdout + again.stderr
+
+
+@pytest.mark.slow
+def test_killing_the_driver_leaves_no_rank_and_loses_nothing(
+    runs: Folder, environment: dict[str, str]
+) -> None:
+    process = driver(runs, environment)
+    ranks = ranks_of(process)
+    assert ranks
+    process.kill()
+    process.wait()
+    assert until(lambda: not any(rank.is_running() for rank in ranks))
+    runs.delete("fault.json")
+    command = [sys.executable, "-m", "tests.standin", runs.path, "4"]
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * QUICK)
+    assert again.returncode == 0, again.stderr
+    assert [result.execution["attempt"] for result in results(runs, 4)] == [2, 1, 1, 1]
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The rank and lane processes of a driver."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if child.name().startswith(("ray::Rank", "ray::Lane", "ray::_Inner"))]
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    """Waits for it, but not for ever."""
+    deadline = time.monotonic() + QUICK
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return holds()

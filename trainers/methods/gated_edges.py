@@ -1,0 +1,101 @@
+"""GatedEdges: the trained values of edge pruning, and the circuit they stand for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from model_patches import gates as hard_concrete
+from model_patches.circuit import Circuit
+from model_patches.graph import EdgeGraph
+from trainers.distributed import Engine
+
+if TYPE_CHECKING:
+    from trainers.methods.edge_pruning import EdgePruning
+    from trainers.session import Session
+
+# Noise keys: (seed, step, draw). Steps count from 0, so the initial values take step -1.
+INITIAL = -1
+
+
+@dataclass(frozen=True)
+class GatedEdges:
+    """log_alpha of every allowed edge, in the graph's order; of every writer, if writers have
+    gates; and (λ1, λ2) of each sparsity target. fp32, whatever the model's dtype."""
+
+    edges: nn.Parameter
+    writers: nn.Parameter | None
+    multipliers: tuple[nn.Parameter, ...]
+    edge_writer: Tensor  # int64 [edges]: the writer of each edge
+    num_writers: int  # with a gate
+    published: bool
+
+    @classmethod
+    def initial(cls, method: "EdgePruning", session: "Session") -> Self:
+        """Normal around `init_log_alpha`, keyed by the trial's seed."""
+        graph, device = session.graph, session.ranks.device
+
+        def normal(count: int, draw: int) -> nn.Parameter:
+            uniform = hard_concrete.noise((count,), session.spec.seed, INITIAL, draw)
+            values = method.init_log_alpha + method.init_std * torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))
+            return nn.Parameter(values.float().to(device))
+
+        targets = 0 if method.target_sparsity is None else 1 + (method.writer_target_sparsity is not None)
+        return cls(
+            normal(graph.num_edges, 0),
+            normal(len(graph.writers), 1) if method.writer_gates else None,
+            tuple(nn.Parameter(torch.zeros(2, device=device)) for _ in range(targets)),
+            (graph.flat_index // len(graph.readers)).to(device),
+            len(graph.writers) if method.writer_gates else 0,
+            method.final_gates == "published",
+        )
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        named = {"edges": self.edges}
+        if self.writers is not None:
+            named["writers"] = self.writers
+        return named | {f"lambda_{name}": pair for name, pair in zip(("edges", "writers"), self.multipliers)}
+
+    def sample(self, noise: Float[Tensor, "samples gates"]) -> tuple[Tensor, Tensor | None]:
+        """Gates of edges [samples, edges], times their writer's gate; and of writers, if any."""
+        noise = noise.to(self.edges)
+        edges = hard_concrete.sample(self.edges, noise[:, : self.edge_writer.numel()])
+        if self.writers is None:
+            return edges, None
+        writers = hard_concrete.sample(self.writers, noise[:, self.edge_writer.numel() :])
+        return edges * writers[:, self.edge_writer], writers
+
+    def expected(self) -> Float[Tensor, " edges"]:
+        """E[gate] of every edge."""
+        return _product(hard_concrete.expected, self.edges, self.writers, self.edge_writer)
+
+    def probability_open(self) -> Float[Tensor, " edges"]:
+        return _product(hard_concrete.probability_open, self.edges, self.writers, self.edge_writer)
+
+    def circuit(self, engine: Engine, graph: EdgeGraph) -> Circuit:
+        """Keeps round(Σ gates) edges, those with the largest gates, ties by edge index."""
+        edges = engine.value("edges").cpu()
+        writers = engine.value("writers").cpu() if self.writers is not None else None
+        of_edge = self.edge_writer.cpu()
+        final = hard_concrete.published_mask if self.published else hard_concrete.expected
+        num_edges = round(float(_product(final, edges, writers, of_edge).double().sum()))
+        # Gates saturate at 0 and 1 in fp32; their logarithm, monotone in them, still tells them apart.
+        ranked = edges
+        if writers is not None:
+            ranked = F.logsigmoid(edges) + F.logsigmoid(writers)[of_edge]
+        scores = torch.zeros(graph.allowed.numel()).index_copy(0, graph.flat_index, ranked.float())
+        return Circuit.top(graph, scores.view(graph.allowed.shape), num_edges)
+
+
+def _product(gate: Callable[[Tensor], Tensor], edges: Tensor, writers: Tensor | None, edge_writer: Tensor) -> Tensor:
+    return gate(edges) if writers is None else gate(edges) * gate(writers)[edge_writer]
+
+
+def noise_for(seed: int, step: int, samples: int, gates: GatedEdges) -> Float[Tensor, "samples gates"]:
+    """Uniform noise of a step for edges, then writers; each sample has a key of its own."""
+    count = gates.edge_writer.numel() + gates.num_writers
+    return torch.stack([hard_concrete.noise((count,), seed, step, sample) for sample in range(samples)])

@@ -1,0 +1,103 @@
+"""METRICS: what is measured per example. A new metric is one function and one line in the table.
+
+Every metric takes logits [batch, scored, vocab] of the run at hand and of the full model, and the
+batch; it returns one float per example, the mean over the example's scored positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from trainers.data import Batch
+
+NUMERICAL_TOLERANCE = 1e-3  # below which two numerical outputs are the same
+
+Compute = Callable[[Tensor, Tensor, Batch], Float[Tensor, " batch"]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`divergence` marks a distance from the full model: 0 there, with zero gradient."""
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool
+    compute: Compute
+    divergence: bool = False
+
+
+def _mean(values: Float[Tensor, "batch scored"], batch: Batch) -> Float[Tensor, " batch"]:
+    return (values * batch.scored).sum(1) / batch.scored.sum(1)
+
+
+def kl(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """KL(full ‖ circuit) in nats (Edge Pruning, section 3)."""
+    ours, theirs = F.log_softmax(logits.float(), -1), F.log_softmax(full.float(), -1)
+    if logits.dtype == torch.float64:
+        ours, theirs = F.log_softmax(logits, -1), F.log_softmax(full, -1)
+    return _mean(F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1), batch)
+
+
+def squared_error(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    return _mean((logits - full).square().sum(-1), batch)
+
+
+def accuracy(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """1 where the argmax over the whole vocabulary is the answer."""
+    del full
+    return _mean((logits.argmax(-1) == batch.answers).to(torch.float64), batch)
+
+
+def exact_match(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """1 where the argmax is the full model's."""
+    return _mean((logits.argmax(-1) == full.argmax(-1)).to(torch.float64), batch)
+
+
+def logit_difference(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """Logit of the answer minus logit of the distractor."""
+    del full
+    assert batch.distractors is not None, "the task gives distractors"
+    answer = logits.gather(-1, batch.answers.unsqueeze(-1)).squeeze(-1)
+    return _mean(answer - logits.gather(-1, batch.distractors.unsqueeze(-1)).squeeze(-1), batch)
+
+
+def answer_log_probability(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    del full
+    return _mean(F.log_softmax(logits, -1).gather(-1, batch.answers.unsqueeze(-1)).squeeze(-1), batch)
+
+
+def answer_product(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """Output times the right answer's deviation from 1/2: for a numerical output, linear in it."""
+    del full
+    return _mean(logits.squeeze(-1) * (batch.answers - 0.5), batch)
+
+
+def same_output(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """1 where every scored position says what the full model says: the same argmax, or for a
+    numerical output a difference of at most 1e-3. Never where a logit is not finite."""
+    if logits.shape[-1] == 1:
+        same = ((logits - full).abs() <= NUMERICAL_TOLERANCE).squeeze(-1)
+    else:
+        same = logits.argmax(-1) == full.argmax(-1)
+    same &= logits.isfinite().all(-1) & full.isfinite().all(-1)
+    return (same | ~batch.scored).all(1).to(torch.float64)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("kl", "KL from the full model", "nats", False, kl, divergence=True),
+        Metric("squared_error", "squared error to the full model", "", False, squared_error, divergence=True),
+        Metric("accuracy", "accuracy", "share", True, accuracy),
+        Metric("exact_match", "exact match with the full model", "share", True, exact_match),
+        Metric("logit_difference", "logit difference", "logits", True, logit_difference),
+        Metric("answer_log_probability", "log-probability of the answer", "nats", True, answer_log_probability),
+        Metric("answer_product", "output × (answer − ½)", "", True, answer_product),
+        Metric("same_output", "same output as the full model", "share", True, same_output),
+    )
+}

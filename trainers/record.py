@@ -1,0 +1,204 @@
+"""Recorder: everything a trial writes to its folder, by rank 0 alone."""
+
+import json
+import os
+import platform
+import resource
+import socket
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import torch
+
+from model_patches.circuit import Circuit
+from trainers.methods.base import Discovery, Found
+from trainers.model import Loaded
+from trainers.progress import Progress
+from trainers.result import Point, TrialResult
+from trainers.session import Session
+from trainers.tasks.base import SPLITS
+
+if TYPE_CHECKING:
+    from trainers.trial import Execution, TrialSpec
+
+PACKAGES = ("circuit-sweep", "torch", "transformers", "deepspeed", "ray", "mlflow", "numpy", "safetensors")
+REPORTS = 200  # lines of progress.jsonl that a trial writes, about
+
+
+class Superseded(RuntimeError):
+    """A newer attempt at the trial has begun: this one must not write."""
+
+
+class Recorder:
+    """Writes progress.jsonl, circuits, edges and result.json of one attempt at a trial."""
+
+    def __init__(self, spec: "TrialSpec", loaded: Loaded, execution: "Execution") -> None:
+        self.spec, self.loaded, self.execution = spec, loaded, execution
+        self.folder, self.first = execution.folder, execution.ranks.is_first
+        self.full: dict[str, dict[str, float]] = {}
+        self.empty: dict[str, dict[str, float]] = {}
+        self.started, self.cpu = time.time(), time.process_time()
+        self.memory = _peak_memory()
+        self.last_step, self.last_time = 0, self.started
+        self.lines: list[str] = []
+
+    def report(self, progress: Progress) -> Progress:
+        """Adds the step's time, writes a line now and then, and hands the progress on."""
+        every = max(1, progress.total // REPORTS)
+        last = progress.step == progress.total
+        if not last and progress.phase == "train" and progress.step - self.last_step < every:
+            return progress
+        now, steps = time.time(), max(1, progress.step - self.last_step)
+        if progress.phase == "train":
+            progress = progress.timed((now - self.last_time) / steps)
+        self.last_step, self.last_time = progress.step, now
+        line = {"time": round(now, 3), "attempt": self.execution.attempt, "phase": progress.phase}
+        line |= {"step": progress.step, "total": progress.total} | progress.values
+        if self.first:
+            self.lines.append(json.dumps(line))
+            self._flush()
+        return progress
+
+    def point(
+        self,
+        number: int,
+        found: Found,
+        metrics: dict[str, dict[str, float]],
+        truth: list[tuple[str, str]] | None,
+    ) -> Point:
+        """Writes the circuit and its edges; returns its row."""
+        circuit, name = found.circuit, f"circuit-{number:03d}.safetensors"
+        if self.first:
+            self._check_attempt()
+            self.folder.write(name, circuit.save())
+            self.folder.write(f"edges-{number:03d}.json", _edges(circuit))
+            if number == 0:
+                self.folder.write("edges.json", _edges(circuit))
+        precision, recall = _against(circuit, truth)
+        return Point(
+            point=number,
+            kind=found.kind,
+            num_edges=circuit.num_edges,
+            num_edges_total=circuit.graph.num_edges,
+            num_edges_connected=circuit.connected().num_edges,
+            sparsity=circuit.sparsity,
+            target_sparsity=found.target_sparsity,
+            step=found.step,
+            metrics=metrics,
+            circuit=name,
+            truth_precision=precision,
+            truth_recall=recall,
+        )
+
+    def complete(
+        self, session: Session, discovery: Discovery, points: list[Point], warnings: tuple[str, ...]
+    ) -> None:
+        task = self.spec.task
+        self._finish(
+            self._result(
+                status="complete",
+                divergence=session.divergence,
+                points=points,
+                full=self.full,
+                empty=self.empty,
+                ground_truth=task.ground_truth(self.loaded),
+                num_edges_total=session.graph.num_edges,
+                num_examples={split: len(session.examples[split]) for split in SPLITS},
+                in_sample=task.in_sample,
+                steps=discovery.steps,
+                warnings=[*discovery.warnings, *warnings],
+            )
+        )
+
+    def fail(self, error: str) -> None:
+        self._finish(self._result(status="failed", error=error))
+
+    def _result(self, **fields: object) -> TrialResult:
+        finished = time.time()
+        common = {
+            "trial_id": self.spec.trial_id,
+            "spec": self.spec.plain(),
+            "group": self.spec.group(self.loaded),
+            "seed": self.spec.seed,
+            "seconds": finished - self.started,
+            "cpu_seconds": time.process_time() - self.cpu,
+            "peak_memory_bytes": max(0, _peak_memory() - self.memory),
+            "execution": self._execution(),
+            "versions": _versions(),
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
+        }
+        return TrialResult.model_validate(common | fields)
+
+    def _execution(self) -> dict[str, object]:
+        resources = self.execution.resources
+        return {
+            "ranks": self.execution.ranks.world_size,
+            "threads": resources.cpus_per_rank,
+            "zero_stage": resources.zero_stage,
+            "device": str(self.execution.ranks.device),
+            "attempt": self.execution.attempt,
+            "host": socket.gethostname(),
+            "processor": platform.processor() or platform.machine(),
+            "code": os.environ.get("CIRCUIT_SWEEP_COMMIT", "unknown"),
+        }
+
+    def _finish(self, result: TrialResult) -> None:
+        if not self.first:
+            return
+        self._flush()
+        self._check_attempt()
+        self.folder.write("result.json", result.model_dump_json(indent=1).encode())
+
+    def _flush(self) -> None:
+        self._check_attempt()
+        if self.lines:
+            self.folder.append("progress.jsonl", "".join(f"{line}\n" for line in self.lines).encode())
+            self.lines.clear()
+
+    def _check_attempt(self) -> None:
+        """No zombie writers: whoever finds a newer attempt in the folder ends itself."""
+        content = self.folder.read("attempt.json")
+        newest = json.loads(content)["attempt"] if content else self.execution.attempt
+        if newest != self.execution.attempt:
+            raise Superseded(f"attempt {self.execution.attempt} was superseded by attempt {newest}")
+
+
+def _edges(circuit: Circuit) -> bytes:
+    """A list of [writer, reader] names: the format that circuit tools exchange."""
+    return json.dumps(circuit.edges).encode()
+
+
+def _against(circuit: Circuit, truth: list[tuple[str, str]] | None) -> tuple[float | None, float | None]:
+    """Precision and recall of a circuit's edges; None without a ground truth or without edges."""
+    if truth is None:
+        return None, None
+    known = {edge for edge in truth if _counted(circuit, edge)}
+    hits = len(known.intersection(circuit.edges))
+    return (hits / circuit.num_edges if circuit.num_edges else None), (hits / len(known) if known else None)
+
+
+def _counted(circuit: Circuit, edge: tuple[str, str]) -> bool:
+    """False for an embedding's edge where embeddings are always on: no circuit can keep or cut it."""
+    graph = circuit.graph
+    return bool(graph.allowed[graph.writer_index[edge[0]], graph.reader_index[edge[1]]])
+
+
+def _peak_memory() -> int:
+    """Bytes: the device's peak on a GPU, the process's peak resident set elsewhere."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
