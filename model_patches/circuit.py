@@ -104,7 +104,9 @@ class Circuit:
             content = path.read_bytes()
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
             shape = json.loads(header["shape"])
-            graph = EdgeGraph(Shape(**{**shape, "embeddings": tuple(shape["embeddings"])}), header["embeddings"])
+            graph = EdgeGraph(
+                Shape(**{**shape, "embeddings": tuple(shape["embeddings"])}), header["embeddings"]
+            )
             tensors = load_safetensors(content)
             return cls(graph, tensors["scores"], tensors["kept"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, AssertionError) as error:

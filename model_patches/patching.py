@@ -24,7 +24,9 @@ class AnswerPositions:
         self.wanted: Int[Tensor, "batch scored"] | None = None
 
 
-def patch(model: nn.Module, architecture: Architecture, graph: EdgeGraph) -> tuple[WriterStream, AnswerPositions]:
+def patch(
+    model: nn.Module, architecture: Architecture, graph: EdgeGraph
+) -> tuple[WriterStream, AnswerPositions]:
     """Patches `model` in place. Without a pass started on the returned stream, it computes exactly
     what it computed before.
 
@@ -57,7 +59,12 @@ def _hook_embedding(module: nn.Module, stream: WriterStream, writer: int) -> Non
 
 
 def _patch_attention(
-    block: nn.Module, architecture: Architecture, stream: WriterStream, layer: int, group: ReaderGroup, index: int
+    block: nn.Module,
+    architecture: Architecture,
+    stream: WriterStream,
+    layer: int,
+    group: ReaderGroup,
+    index: int,
 ) -> None:
     shape, reads = stream.graph.shape, LayerReads()
     norm = block.get_submodule(architecture.attention_norm)
@@ -66,7 +73,11 @@ def _patch_attention(
     for path, row in zip(paths, rows, strict=True):
         _swap(block, path, lambda linear, row=row: HeadReader(linear, reads, row))
     first = stream.graph.first_head(layer)
-    _swap(block, architecture.attention_output, lambda linear: HeadWriter(linear, stream, first, shape.query_heads))
+    _swap(
+        block,
+        architecture.attention_output,
+        lambda linear: HeadWriter(linear, stream, first, shape.query_heads),
+    )
 
     def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not stream.masking:

@@ -22,6 +22,9 @@ from model_patches.stream import WriterStream
 class Projection(nn.Module):
     """A linear layer's parameters; `transposed` marks GPT-2's Conv1D, which stores [in, out]."""
 
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
     def __init__(self, linear: nn.Module, num_heads: int) -> None:
         super().__init__()
         if not isinstance(linear, nn.Linear | Conv1D):
@@ -41,9 +44,11 @@ class HeadReader(Projection):
     `rows` are the heads' places among the layer's readers.
     """
 
+    reads: "LayerReads"
+
     def __init__(self, linear: nn.Module, reads: "LayerReads", rows: slice) -> None:
         super().__init__(linear, rows.stop - rows.start)
-        self.__dict__["reads"] = reads  # shared, not a submodule
+        self.reads = reads
         self.rows = rows
 
     def head_weights(self) -> Float[Tensor, "heads width head_dim"]:
@@ -75,9 +80,11 @@ class HeadWriter(Projection):
     under zero ablation leave nothing behind.
     """
 
+    stream: WriterStream
+
     def __init__(self, linear: nn.Module, stream: WriterStream, first: int, num_heads: int) -> None:
         super().__init__(linear, num_heads)
-        self.__dict__["stream"] = stream
+        self.stream = stream
         self.first = first
 
     def head_weights(self) -> Float[Tensor, "heads head_dim width"]:
@@ -94,7 +101,7 @@ class HeadWriter(Projection):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, heads * head_dim] -> [batch, seq, width], or the thread in a masked pass."""
         if self.stream.masking:
-            return _WriteHeads.apply(x, self)
+            return _WriteHeads.apply(x, self)  # type: ignore[no-any-return]
         if self.stream.recorded is not None:
             self.stream.recorded.append(self.writes(x).view(self.num_heads, *x.shape[:2], -1))
         return self.plain(x)
@@ -146,4 +153,3 @@ def attention_rows(num_heads: int, key_value_heads: int, fused: bool) -> list[sl
     """The rows of a layer's reads that each projection takes: q, k, v, or all in one."""
     q, k, v = num_heads, num_heads + key_value_heads, num_heads + 2 * key_value_heads
     return [slice(0, v)] if fused else [slice(0, q), slice(q, k), slice(k, v)]
-

@@ -120,7 +120,9 @@ class WriterStream:
         """Turns writes in the buffer into differences."""
         if self.corrupted is not None:
             written = self.differences[rows]
-            written.view(written.shape[0], self.samples, -1).sub_(self.corrupted.writers[rows].flatten(1)[:, None])
+            written.view(written.shape[0], self.samples, -1).sub_(
+                self.corrupted.writers[rows].flatten(1)[:, None]
+            )
 
     def read(
         self, group: ReaderGroup, index: int, thread: Float[Tensor, "batch seq width"]
@@ -154,7 +156,11 @@ class _Mix(Function):
         differences = stream.differences[:visible].view(visible, samples, -1)
         if samples == 1:
             differences = differences[:, 0]
-            return gates[0] @ differences if base is None else torch.addmm(base.reshape(1, -1), gates[0], differences)
+            return (
+                gates[0] @ differences
+                if base is None
+                else torch.addmm(base.reshape(1, -1), gates[0], differences)
+            )
         mixed = torch.bmm(gates, differences.transpose(0, 1))
         if base is not None:
             mixed += base.reshape(-1)

@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands: `--help` answers at once, `plan`
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ class Commands(click.Group):
         except LeaseHeld as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(3)
+        except BrokenPipeError:
+            raise  # the reader has seen enough; click ends quietly
+        except OSError as error:  # a disk, a mount, a bucket
+            click.echo(f"Error: {type(error).__name__}: {error}", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted; the same command goes on from here.", err=True)
             ctx.exit(130)
@@ -59,6 +65,19 @@ tracking_option = click.option(
     help="MLflow server or database.  [default: MLFLOW_TRACKING_URI, else RUNS/mlflow.db]",
 )
 spec_argument = click.argument("spec", type=click.Path(path_type=Path))
+
+
+def switches(command: Callable[..., None]) -> Callable[..., None]:
+    """What `run` and `submit` have in common."""
+    for option in (
+        click.option("--no-report", is_flag=True, help="Leave the report for `circuit-sweep report`."),
+        click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long."),
+        click.option("--retry-failed", is_flag=True, help="Run failed trials again."),
+        click.option("--rerun", multiple=True, metavar="TRIAL_ID|all", help="Run again although complete."),
+        tracking_option,
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,11 +123,7 @@ def plan(spec: Path, runs: str, as_json: bool) -> None:
 @spec_argument
 @runs_option
 @click.option("--address", metavar="HOST:PORT", help="A Ray cluster.  [default: RAY_ADDRESS, else our own]")
-@tracking_option
-@click.option("--rerun", multiple=True, metavar="TRIAL_ID|all", help="Run again although it is complete.")
-@click.option("--retry-failed", is_flag=True, help="Run failed trials again.")
-@click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long.")
-@click.option("--no-report", is_flag=True, help="Leave the report for `circuit-sweep report`.")
+@switches
 @json_option
 def run(
     spec: Path,
@@ -139,6 +154,47 @@ def run(
     else:
         click.echo(_finished_text(finished, runs))
     sys.exit(finished.exit_code)
+
+
+@main.command()
+@spec_argument
+@click.option("--runs", required=True, metavar="FOLDER|URI", help="An absolute path or a URI on the cluster.")
+@click.option(
+    "--address",
+    default="http://127.0.0.1:8265",
+    show_default=True,
+    envvar="RAY_API_SERVER_ADDRESS",
+    metavar="URL",
+    help="The cluster's dashboard.",
+)
+@click.option("--no-wait", is_flag=True, help="Return as soon as the cluster has the job.")
+@switches
+def submit(
+    spec: Path,
+    runs: str,
+    address: str,
+    no_wait: bool,
+    tracking_uri: str | None,
+    rerun: tuple[str, ...],
+    retry_failed: bool,
+    max_hours: float | None,
+    no_report: bool,
+) -> None:
+    """Run SPEC as a job inside a Ray cluster, which gets a copy of the working directory.
+
+    \b
+    Example:
+      circuit-sweep submit sweeps/quickstart.yaml --runs /shared/runs --address http://127.0.0.1:8265
+    """
+    from orchestrator.submit import submit as send
+    from orchestrator.sweep import SweepSpec
+
+    SweepSpec.load(spec, models=False)
+    options = ["--tracking-uri", tracking_uri] if tracking_uri else []
+    options += [text for trial_id in rerun for text in ("--rerun", trial_id)]
+    options += ["--retry-failed"] * retry_failed + ["--no-report"] * no_report
+    options += ["--max-hours", str(max_hours)] if max_hours else []
+    sys.exit(send(spec, runs, address, options, wait=not no_wait, say=click.echo))
 
 
 @main.command()
@@ -237,6 +293,10 @@ def _finished_text(finished: "Finished", runs: str) -> str:
         if trial.state == "failed" and trial.result is not None:
             reason = (trial.result.error or "no reason given").strip().splitlines()[-1]
             lines.append(f"failed {trial.trial_id}: {reason[:200]}")
+    if finished.plan.missing:
+        lines.append(
+            f"{count(len(finished.plan.missing), 'trial')} missing; the same command goes on with them"
+        )
     if finished.plan.counts["failed"]:
         lines.append("To run failed trials again: add --retry-failed")
     if finished.report is not None:

@@ -15,11 +15,15 @@ from trainers.folder import Folder
 from trainers.model import ModelSpec
 from trainers.resources import Resources
 from trainers.result import TrialResult
+from trainers.spec import SpecError
+from trainers.trial import TrialSpec
 
 Basis = Literal["measured", "guessed from the model's size", "unknown"]
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 PROCESS_BYTES = 600 * 2**20  # a Python process with torch, transformers and DeepSpeed
-STEP_SECONDS = 0.02  # the ZeRO-3 engine's own time per step on a CPU; tiny models cost nothing beside it
+# Of a tiny model on a CPU: nearly all of it is the engine's own time.
+TRIAL_SECONDS = 2.0
+STEP_SECONDS = 0.03
 TINY_PARAMETERS = 1_000_000
 MAX_RESULTS = 1000  # earlier results read for measurements
 
@@ -71,12 +75,12 @@ def estimate_trial(trial: PlannedTrial, resources: Resources, earlier: Sequence[
     base = None if parameters is None else PROCESS_BYTES + _weight_bytes(trial, parameters, resources)
     alike = [result for result in earlier if _is_alike(result, trial, resources)]
     if alike:
-        per_step = statistics.median(result.seconds / max(1, result.steps) for result in alike)
+        per_step = statistics.median(result.seconds / _steps_planned(result) for result in alike)
         peak = max(result.peak_memory_bytes for result in alike)
         return Estimate("measured", per_step * steps, None if base is None else base + peak)
     if parameters is None or parameters > TINY_PARAMETERS or resources.gpus_per_rank:
         return Estimate("unknown", None, base)
-    return Estimate("guessed from the model's size", steps * STEP_SECONDS, base)
+    return Estimate("guessed from the model's size", TRIAL_SECONDS + steps * STEP_SECONDS, base)
 
 
 def parameter_count(model: ModelSpec) -> int | None:
@@ -110,6 +114,14 @@ def _complete_results(plan: Plan, runs: Folder) -> Iterator[TrialResult]:
         result = known[trial_id] if trial_id in known else read_result(runs / "trials" / trial_id)[0]
         if result is not None and result.status == "complete":
             yield result
+
+
+def _steps_planned(result: TrialResult) -> int:
+    """Of the trial as it was asked for then: what it counted as steps may be something else."""
+    try:
+        return max(1, TrialSpec.parse(result.spec, "result.json").method.steps_planned())
+    except SpecError:  # written under an older schema
+        return max(1, result.steps)
 
 
 def _is_alike(result: TrialResult, trial: PlannedTrial, resources: Resources) -> bool:

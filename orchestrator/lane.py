@@ -25,6 +25,7 @@ from orchestrator.attempt import Attempt, Owner
 from orchestrator.lease import elsewhere
 from orchestrator.rank import Rank
 from trainers.folder import Folder
+from trainers.progress import Progress
 from trainers.resources import Resources
 
 JOIN_LIMIT = 300.0  # seconds for all ranks to start and to find each other
@@ -32,6 +33,8 @@ LOAD_LIMIT = 1800.0  # seconds for a trial to load its model and data
 CLOSE_LIMIT = 20.0  # seconds for ranks to end by themselves
 STALL_FLOOR = 120.0  # seconds; a report may be this late however fast the others were
 STEP_SECONDS = 0.5  # reports are gathered for this long before Tune hears of them
+CALL_SECONDS = 0.2  # ranks train for about this long per call: a call costs milliseconds, so may a step
+MAX_STEPS = 1000  # in one call
 
 
 class LaneError(RuntimeError):
@@ -47,6 +50,7 @@ class Gang:
     owner: Owner
     home: str  # the driver's working directory
     work: str  # "module:class" of what a rank runs
+    code: str  # the version of this code, for result.json
 
 
 def bundles(resources: Resources) -> tune.PlacementGroupFactory:
@@ -107,6 +111,7 @@ class Lane(tune.Trainable):
     def _next_trial(self, config: dict[str, Any]) -> None:
         self._trial = {"trial_id": config["trial_id"], "spec": config["spec"]}
         self._begun = False
+        self._steps = 1
         self._intervals: deque[float] = deque(maxlen=201)
 
     def _step(self) -> dict[str, Any]:
@@ -124,16 +129,25 @@ class Lane(tune.Trainable):
             enough = 0.0  # the first report goes out at once
         reports = []
         while True:
-            started = time.monotonic()
-            progress = self._all("advance", (), stall_limit(self._gang.resources, self._intervals))[0]
+            progress = self._advance()
             if progress is None:
                 if not folder.exists("result.json"):
                     raise LaneError(f"the trial ended but left no {folder.location}/result.json")
                 return {"reports": reports, "done": True}
-            self._intervals.append(time.monotonic() - started)
             reports.append(asdict(progress))
             if time.monotonic() >= enough:
                 return {"reports": reports, "done": False}
+
+    def _advance(self) -> Progress | None:
+        """Some steps on every rank; as many as fill CALL_SECONDS, from what the last call took."""
+        started = time.monotonic()
+        limit = stall_limit(self._gang.resources, self._intervals)
+        progress = self._all("advance", (self._steps,), limit)[0]
+        taken = time.monotonic() - started
+        self._intervals.append(taken)
+        fitting = int(CALL_SECONDS * self._steps / max(taken, 1e-6))
+        self._steps = max(1, min(fitting, 2 * self._steps, MAX_STEPS))
+        return progress
 
     def _gather_gang(self) -> None:
         """Starts one rank in each bundle of the lane's placement group and joins them."""
@@ -146,7 +160,7 @@ class Lane(tune.Trainable):
             place = PlacementGroupSchedulingStrategy(group, group.bundle_count - resources.ranks + number)
             options = {"num_cpus": resources.cpus_per_rank, "num_gpus": resources.gpus_per_rank or None}
             actor = start.options(scheduling_strategy=place, **options)
-            self._ranks.append(actor.remote(number, resources, self._gang.home))
+            self._ranks.append(actor.remote(number, resources, self._gang.home, self._gang.code))
         pids = self._all("pid", (), JOIN_LIMIT)
         nodes = list(placement_group_table(group)["bundles_to_node_id"].values())[-resources.ranks :]
         here = ray.get_runtime_context().get_node_id()

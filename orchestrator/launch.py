@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,7 +142,7 @@ def run(
     todo = plan.missing
     relay = Relay(runs, {trial.trial_id: trial.spec for trial in todo}, observers)
     owner = Owner(sweep=plan.sweep.name, host=socket.gethostname(), pid=os.getpid())
-    gang = Gang(runs.location, resources, owner, os.getcwd(), work)
+    gang = Gang(runs.location, resources, owner, os.getcwd(), work, code_version())
     with contextlib.ExitStack() as stack:
         stack.callback(relay.close)
         if todo:
@@ -156,6 +158,20 @@ def run(
         seconds=time.monotonic() - started,
         stopped=stop.why if len(relay.ended) < len(todo) else "",
     )
+
+
+def code_version() -> str:
+    """The git commit of this code, with a + if files differ from it; CIRCUIT_SWEEP_COMMIT where there is
+    no repository (a submitted job), else the installed version."""
+    if commit := os.environ.get("CIRCUIT_SWEEP_COMMIT"):
+        return commit
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    try:
+        commit = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], stderr=subprocess.DEVNULL)
+        changed = subprocess.check_output([*git, "status", "--porcelain"], stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return version("circuit-sweep")
+    return commit.decode().strip() + ("+" if changed.strip() else "")
 
 
 def _run_all(todo: Sequence[PlannedTrial], gang: Gang, lanes: int, relay: Relay, stop: Stop) -> None:
@@ -208,6 +224,8 @@ def _signals(stop: Stop) -> Iterator[None]:
 
     def handle(number: int, frame: object) -> None:
         if stop.why == "interrupted":
+            if os.isatty(2):
+                os.write(2, b"\x1b[?25h")  # the cursor, which the display hid
             os._exit(128 + number)
         stop.why = "interrupted"
         text = "\nStopping when the running steps end; once more (Ctrl-C) stops at once.\n"

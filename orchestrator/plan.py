@@ -55,6 +55,14 @@ class Plan:
         return tuple(trial for trial in self.trials if trial.result is None)
 
     @property
+    def points(self) -> int:
+        """Circuits that complete trials have, and the others will have at most."""
+        return sum(
+            trial.spec.method.points_planned() if trial.result is None else len(trial.result.points)
+            for trial in self.trials
+        )
+
+    @property
     def problems(self) -> tuple[str, ...]:
         return tuple(f"trials/{trial.trial_id}/{trial.problem}" for trial in self.trials if trial.problem)
 

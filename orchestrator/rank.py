@@ -4,6 +4,7 @@ import importlib
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from trainers.resources import Resources
 class Rank:
     """A thin shell around trainers.worker.Worker; every rank gets the same calls in lockstep.
 
-    `home` is the driver's working directory: relative paths in specs mean the same here.
+    `home` is the driver's working directory: relative paths in specs mean the same here. `code` is the
+    version of this code, for the trial's record.
     """
 
-    def __init__(self, rank: int, resources: Resources, home: str) -> None:
+    def __init__(self, rank: int, resources: Resources, home: str, code: str) -> None:
         self._rank = rank
         self._resources = resources
         self._worker: Any = None
@@ -25,6 +27,9 @@ class Rank:
             os.chdir(home)
         threads = str(resources.cpus_per_rank)
         os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
+        os.environ["CIRCUIT_SWEEP_COMMIT"] = code
+        # DeepSpeed calls deprecated names at every step; that would be all that a trial's log shows.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         if not resources.gpus_per_rank:
             os.environ["DS_ACCELERATOR"] = "cpu"
 
@@ -49,8 +54,8 @@ class Rank:
             self._log_to(Path(folder) / f"rank-{self._rank}.log")
         self._worker.begin(spec, folder, attempt)
 
-    def advance(self) -> Progress | None:
-        return self._worker.advance()
+    def advance(self, steps: int) -> Progress | None:
+        return self._worker.advance(steps)
 
     def close(self) -> None:
         self._worker.close()

@@ -1,18 +1,22 @@
 """Status: how the sweeps of a runs folder stand, from the folder alone."""
 
 import json
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.attempt import Attempt
+from orchestrator.estimate import estimate_trial
 from orchestrator.lease import sweep_is_driven
-from orchestrator.plan import STATES, State, look
+from orchestrator.plan import STATES, PlannedTrial, State, look, read_result
+from orchestrator.sweep import SweepSpec
+from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
+from trainers.resources import Resources
 from trainers.result import TrialResult
 from trainers.spec import SpecError, nearest
+from trainers.trial import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,11 @@ def status(runs: Folder, only: str | None = None) -> list[SweepStatus]:
 def _sweep_status(name: str, runs: Folder) -> SweepStatus:
     driver = sweep_is_driven(runs, name)
     begun = set((runs / "trials").names())
+    specs, resources = _snapshot(runs / name)
     trials = [
         _trial_status(runs / "trials" / trial_id, trial_id, runs)
         if trial_id in begun
-        else TrialStatus(trial_id, "waiting")
+        else TrialStatus(trial_id, "waiting", _what(specs[trial_id].plain()) if trial_id in specs else "")
         for trial_id in _trial_ids(runs / name)
     ]
     counted = Counter(trial.state for trial in trials)
@@ -70,7 +75,7 @@ def _sweep_status(name: str, runs: Folder) -> SweepStatus:
         driver=f"{driver.host} (process {driver.pid})" if driver else "",
         counts={state: counted[state] for state in STATES},
         retries=sum(max(0, trial.attempts - 1) for trial in trials),
-        seconds_left=_seconds_left(trials),
+        seconds_left=_seconds_left(trials, _typical_seconds(trials, specs, resources, runs)),
         trials=trials,
     )
 
@@ -127,24 +132,49 @@ def _trial_seconds_left(reports: Sequence[Mapping[str, Any]]) -> float | None:
     return max(0.0, per_step * (last["total"] - last["step"]))
 
 
-def _seconds_left(trials: Sequence[TrialStatus]) -> float | None:
-    """Zero when all is over; None while no trial has shown how long one takes."""
-    running = [trial.seconds_left for trial in trials if trial.state == "running"]
-    ahead = sum(trial.state in ("waiting", "orphaned") for trial in trials)
-    taken = [trial.seconds for trial in trials if trial.state == "complete" and trial.seconds]
-    if not running and not ahead:
-        return 0.0
-    if ahead and not taken:
-        return None
-    typical = statistics.median(taken) if taken else 0.0
-    now = sum(typical if left is None else left for left in running)
-    return (now + ahead * typical) / max(1, len(running))
+def _snapshot(home: Folder) -> tuple[dict[str, TrialSpec], Resources]:
+    """The sweep's trials by id, and what they run on; no trials when the snapshot or the models
+    that it names cannot be read any more."""
+    try:
+        data = parse_yaml((home.read("sweep.yaml") or b"").decode(), "sweep.yaml").data
+        sweep = SweepSpec.parse(data, "sweep.yaml")
+        return {spec.trial_id: spec for spec in sweep.trials()}, sweep.resources
+    except (SpecError, UnicodeDecodeError):
+        return {}, Resources()
+
+
+def _typical_seconds(
+    trials: Sequence[TrialStatus], specs: Mapping[str, TrialSpec], resources: Resources, runs: Folder
+) -> dict[str, float]:
+    """By id of the trials that are not over: what complete trials of their kind took, if there are any."""
+    over = [trial.trial_id for trial in trials if trial.state == "complete"]
+    earlier = [result for trial_id in over if (result := read_result(runs / "trials" / trial_id)[0])]
+    typical: dict[str, float] = {}
+    for trial in trials:
+        if trial.state not in ("complete", "failed") and trial.trial_id in specs:
+            planned = PlannedTrial(trial.trial_id, specs[trial.trial_id], trial.state)
+            cost = estimate_trial(planned, resources, earlier)
+            if cost.basis == "measured" and cost.seconds is not None:
+                typical[trial.trial_id] = cost.seconds
+    return typical
+
+
+def _seconds_left(trials: Sequence[TrialStatus], typical: Mapping[str, float]) -> float | None:
+    """Zero when all is over; None while there is a trial of which nothing is known."""
+    left = [
+        typical.get(trial.trial_id) if trial.seconds_left is None else trial.seconds_left
+        for trial in trials
+        if trial.state not in ("complete", "failed")
+    ]
+    running = sum(trial.state == "running" for trial in trials)
+    known = [seconds for seconds in left if seconds is not None]
+    return sum(known) / max(1, running) if len(known) == len(left) else None
 
 
 def _final_values(result: TrialResult) -> dict[str, float]:
-    final = [point for point in result.points if point.kind == "final"] or result.points
+    final = [point for point in result.points if point.kind == "final"]
     if not final:
-        return {}
+        return {"circuits": float(len(result.points))}
     point = final[-1]
     values = {"sparsity": point.sparsity, "num_edges": float(point.num_edges)}
     divergence = point.metrics.get("validation", {}).get(result.divergence or "")

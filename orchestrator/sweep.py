@@ -128,8 +128,9 @@ class SweepSpec(Spec):
         return self.vary or (Block.model_construct(set={}, grid={}),)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Reads a sweep file and checks every trial of it.
+    def load(cls, path: str | Path, models: bool = True) -> Self:
+        """Reads a sweep file and checks every trial of it; without `models`, which may be on another
+        machine, all but the models' files.
 
         A relative `model.path` is relative to the file, and absolute in what is returned.
         Raises SpecError, one line per problem: `file:line: path: what was found; what is allowed`.
@@ -144,7 +145,7 @@ class SweepSpec(Spec):
             sweep = cls.model_validate_json(json.dumps(_with_absolute_paths(source.data, folder)))
         except ValidationError as error:
             raise _refusal(source, problems(error, cls)) from None
-        _expand(sweep, source)
+        _expand(sweep, source, models)
         return sweep
 
     def trials(self) -> list[TrialSpec]:
@@ -162,14 +163,15 @@ class _Assignment:
     origin: Location  # where the user wrote it
 
 
-def _expand(sweep: SweepSpec, source: Source) -> list[TrialSpec]:
+def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[TrialSpec]:
     trials: dict[str, TrialSpec] = {}
     found: dict[Problem, None] = {}
     for assignments in _combinations(sweep):
         try:
             trial = _trial(sweep, assignments)
+            if not models:
+                continue
             _check_family(trial.model)
-            _check_task(trial, assignments)
             for seed in _seeds(sweep, trial, assignments):
                 seeded = trial.model_copy(update={"seed": seed})
                 trials.setdefault(seeded.trial_id, seeded)
@@ -197,13 +199,6 @@ def _check_family(model: ModelSpec) -> None:
         raise SpecError(f"model.path: {config} is not JSON: {error}") from None
     except ValueError as error:
         raise SpecError(f"model.path: {error}") from None
-
-
-def _check_task(trial: TrialSpec, assignments: list[_Assignment]) -> None:
-    try:
-        trial.task.check(trial.model)
-    except ValueError as error:
-        raise _Refused([Problem(_origin(("task",), assignments), str(error))]) from None
 
 
 def _seeds(sweep: SweepSpec, trial: TrialSpec, assignments: list[_Assignment]) -> tuple[int, ...]:
@@ -266,7 +261,12 @@ def _assign(data: dict[str, Any], assignment: _Assignment) -> None:
 
 
 def _origin(location: Location, assignments: list[_Assignment]) -> Location:
-    """Where the user wrote the trial's field: the last assignment that reaches it, else the base."""
+    """Where the user wrote the trial's field: the last assignment that reaches it, else the base.
+
+    What is wrong with a trial as a whole, in parts that do not fit, is told at its block.
+    """
+    if not location and assignments:
+        return assignments[-1].origin[:2]
     for assignment in reversed(assignments):
         shared = min(len(location), len(assignment.path))
         if shared and location[:shared] == assignment.path[:shared]:

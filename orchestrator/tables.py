@@ -87,12 +87,7 @@ POINT_COLUMNS = (
     Column("sparsity", pa.float64(), "share of edges", "edges cut / num_edges_total; never null"),
     Column("target_sparsity", pa.float64(), "share of edges", "what the method aimed at; may exceed 1"),
     Column("step", pa.int64(), "steps", "optimiser step at which the circuit was taken"),
-    Column(
-        "divergence",
-        pa.string(),
-        "",
-        "metric of the divergence_* columns: the trial's own, or the one its sweep asks for",
-    ),
+    Column("divergence", pa.string(), "", "metric of the divergence_* columns: the trial's or its sweep's"),
     Column("divergence_validation", pa.float64(), "see divergence", "choose circuits by this one"),
     Column("divergence_test", pa.float64(), "see divergence", "report this one"),
     Column("divergence_empty", pa.float64(), "see divergence", "the empty circuit on the test split"),

@@ -8,6 +8,7 @@ from orchestrator.estimate import PlanEstimate
 from orchestrator.plan import Plan, PlannedTrial
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.wording import count, duration, percent, significant
+from trainers.metrics import METRICS
 
 LINES = 60  # trials listed on a terminal; --json lists all
 
@@ -25,7 +26,8 @@ def plan_text(plan: Plan, cost: PlanEstimate) -> str:
     methods = Counter(trial.spec.method.name for trial in plan.trials)
     kinds = ", ".join(f"{number} {method}" for method, number in methods.items())
     states = ", ".join(f"{number} {state}" for state, number in plan.counts.items() if number)
-    lines += ["", f"trials    {len(plan.trials)} ({kinds}): {states}", *_cost_lines(plan, cost)]
+    lines += ["", f"trials    {len(plan.trials)} ({kinds}): {states}"]
+    lines += [f"points    {plan.points:,}{' at most' * bool(plan.missing)}", *_cost_lines(plan, cost)]
     lines += [
         f"problem   {problem}; `run` moves it aside and runs the trial again" for problem in plan.problems
     ]
@@ -38,6 +40,7 @@ def plan_json(plan: Plan, cost: PlanEstimate) -> dict[str, Any]:
         "question": plan.sweep.question,
         "counts": plan.counts,
         "missing": len(plan.missing),
+        "points": plan.points,
         "estimate": {
             "seconds": None if cost.unknown else cost.seconds,
             "seconds_of_known_trials": cost.seconds,
@@ -122,10 +125,11 @@ def _sweep_lines(sweep: SweepStatus) -> list[str]:
     driver = f"driver {sweep.driver}" if sweep.driver else "no driver"
     states = ", ".join(f"{number} {state}" for state, number in sweep.counts.items() if number)
     left = "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
-    lines = [
-        f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}",
-        f"{driver}; {count(sweep.retries, 'further attempt')}; time left: {left}",
-    ]
+    lines = [f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}", driver]
+    if sweep.retries:
+        lines[-1] += f"; {sweep.retries} further attempts after crashes or interruptions"
+    if sweep.seconds_left != 0:
+        lines[-1] += f"; time left: {left}"
     shown = [trial for trial in sweep.trials if trial.state != "waiting" or trial.error]
     if shown:
         rows = [(trial.trial_id, trial.state, trial.what, _progress(trial)) for trial in shown[-LINES:]]
@@ -142,7 +146,9 @@ def _progress(trial: TrialStatus) -> str:
     for name, value in trial.last.items():
         if name == "sparsity":
             parts.append(f"sparsity {percent(value)}")
-        elif name in ("kl", "num_edges") or (trial.state == "complete" and name != "sparsity"):
+        elif name in ("num_edges", "circuits"):
+            parts.append(f"{value:g} {name.removeprefix('num_')}")
+        elif name in METRICS:
             parts.append(f"{name} {significant(value)}")
     if trial.attempts > 1:
         parts.append(f"attempt {trial.attempts}")

@@ -4,21 +4,20 @@ The run folders are the truth: whatever MLflow misses because it was slow or awa
 afterwards. No trial ever waits for it.
 """
 
-import contextlib
 import json
 import logging
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from orchestrator.lease import elsewhere
-from orchestrator.mirror_values import Metric, masked, step_metrics
+from orchestrator.mirror_values import masked
 from orchestrator.plan import read_result
 from orchestrator.sweep import SweepSpec
 from trainers.folder import Folder
@@ -30,8 +29,7 @@ from trainers.trial import TrialSpec
 if TYPE_CHECKING:
     from orchestrator.mirror import Mirror
 
-EVENTS = 20_000  # waiting to be told; more are dropped and found again in the run folders
-GATHER_SECONDS = 1.0  # reports that come within this time go out together
+BEAT_SECONDS = 2.0  # between two looks at the folders of running trials
 RECONNECT_SECONDS = 60.0
 PATIENCE_SECONDS = 20.0  # at a sweep's end, for an MLflow that makes no headway
 ENVIRONMENT = {
@@ -42,119 +40,92 @@ ENVIRONMENT = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Started:
-    trial_id: str
+@dataclass
+class Watched:
+    """A trial that runs or ran here and is not all in MLflow yet."""
+
     spec: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Reported:
-    trial_id: str
-    metrics: list[Metric]
-    at: float
-
-
-@dataclass(frozen=True)
-class Ended:
-    trial_id: str
-    result: TrialResult
-
-
-Event = Started | Reported | Ended
+    moved: bool = True  # since MLflow was told last
+    result: TrialResult | None = None
 
 
 class Tracker:
-    """An observer. Everything MLflow does happens on one background thread; what it cannot take in
-    time is dropped, with one warning. `runs` and `sweep` name what is mirrored."""
+    """An observer. It only notes which trials moved; one background thread then copies their folders
+    to MLflow. So a slow MLflow lags behind, and nothing piles up in memory."""
 
-    def __init__(self, uri: str, sweep: SweepSpec, runs: Folder, capacity: int = EVENTS) -> None:
+    def __init__(self, uri: str, sweep: SweepSpec, runs: Folder) -> None:
         self._uri = uri
         self._sweep = sweep
         self._runs = runs
-        self._events: queue.Queue[Event | None] = queue.Queue(capacity)
-        self._mirror: Mirror | None = None
-        self._parent: str | None = None
-        self._retry_at = 0.0
-        self._specs: dict[str, dict[str, Any]] = {}
-        self._told = 0  # events dealt with
-        self._warned = False
+        self._watched: dict[str, Watched] = {}
         self._counts = {"complete": 0.0, "failed": 0.0}
+        self._mirror: Mirror | None = None
+        self._parent = ""
+        self._not_before = 0.0  # monotonic; the next attempt to connect
+        self._warned = False
+        self._headway = 0  # calls that MLflow answered
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
-        self._put(Started(trial_id, spec.plain()))
+        self._watched.setdefault(trial_id, Watched(spec.plain()))
 
     def on_retry(self, trial_id: str, reason: str) -> None:
-        pass  # the steps that come again are known to the mirror
+        pass  # the steps that come again are known
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
-        self._put(Reported(trial_id, step_metrics(progress), time.time()))
+        if trial_id in self._watched:
+            self._watched[trial_id].moved = True
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
-        self._put(Ended(trial_id, result))
+        """A trial that another driver ran is mirrored by that one."""
+        if trial_id in self._watched:
+            self._watched[trial_id].result = result
+            self._counts[result.status] += 1
 
     def close(self) -> None:
-        """Waits for what is left as long as MLflow makes headway."""
-        told, since = -1, time.monotonic()
-        with contextlib.suppress(queue.Full):
-            self._events.put(None, timeout=PATIENCE_SECONDS)
+        """Waits for the rest as long as MLflow makes headway."""
+        self._closing.set()
+        seen, since = -1, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS:
-            self._thread.join(timeout=0.2)
-            if self._told != told:
-                told, since = self._told, time.monotonic()
+            self._thread.join(timeout=0.1)
+            if self._headway != seen:
+                seen, since = self._headway, time.monotonic()
         if self._thread.is_alive():
-            self._warn(f"makes no headway; {self._events.qsize()} events were not told")
-
-    def _put(self, event: Event) -> None:
-        try:
-            self._events.put_nowait(event)
-        except queue.Full:
-            self._warn("is too slow; some reports were dropped")
-
-    def _warn(self, what: str) -> None:
-        """Once: the sweep matters more."""
-        if not self._warned:
-            self._warned = True
-            again = f"circuit-sweep track {masked(self._runs.location)} --tracking-uri {masked(self._uri)}"
-            log.warning(
-                "MLflow at %s %s. No trial is affected; afterwards run: %s", masked(self._uri), what, again
-            )
+            self._warn("makes no headway")
 
     def _work(self) -> None:
-        while True:
-            batch, last = self._gather()
-            for group in _by_trial(batch):
-                self._attempt(lambda group=group: self._tell(group))
-                self._told += len(group)
-            if last:
-                self._attempt(self._end)
-                return
+        while not self._closing.wait(BEAT_SECONDS):
+            self._round()
+        self._not_before = 0.0
+        self._round()
+        if not any(watched.result for watched in self._watched.values()):
+            self._call(self._end)
 
-    def _gather(self) -> tuple[list[Event], bool]:
-        """The events of about a second, and whether they are the last."""
-        batch: list[Event] = []
-        event = self._events.get()
-        deadline = time.monotonic() + GATHER_SECONDS
-        while event is not None:
-            batch.append(event)
-            try:
-                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return batch, False
-        return batch, True
+    def _round(self) -> None:
+        for trial_id, watched in list(self._watched.items()):
+            result = watched.result
+            if result is None and not watched.moved:
+                continue
+            watched.moved = False  # before looking: what comes from now on is seen in the next round
+            told = self._call(partial(self._tell, trial_id, watched.spec, result))
+            if told and result is not None:
+                del self._watched[trial_id]
 
-    def _attempt(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[[], None]) -> bool:
         """MLflow and its plugins raise whatever they like; none of it may reach the sweep."""
-        if self._mirror is None and time.monotonic() < self._retry_at:
-            return
+        if self._mirror is None and time.monotonic() < self._not_before:
+            return False
         try:
             call()
         except Exception as error:
             self._warn(f"failed: {_short(error)}")
             if self._mirror is None:
-                self._retry_at = time.monotonic() + RECONNECT_SECONDS
+                self._not_before = time.monotonic() + RECONNECT_SECONDS
+            return False
+        self._headway += 1
+        return True
 
     def _connected(self) -> "Mirror":
         if self._mirror is None:
@@ -163,27 +134,24 @@ class Tracker:
             self._mirror = mirror
         return self._mirror
 
-    def _tell(self, events: list[Event]) -> None:
-        """Events of one trial, in order. A trial that another driver ran is mirrored by that one."""
-        trial_id = events[0].trial_id
-        for event in events:
-            if isinstance(event, Started):
-                self._specs[trial_id] = event.spec
-            elif isinstance(event, Ended):
-                self._counts[event.result.status] += 1
-        if trial_id not in self._specs:
-            return
+    def _tell(self, trial_id: str, spec: dict[str, Any], result: TrialResult | None) -> None:
         mirror = self._connected()
-        mirror.child(trial_id, self._specs[trial_id], self._parent)
-        mirror.log(trial_id, [(event.metrics, event.at) for event in events if isinstance(event, Reported)])
-        for event in events:
-            if isinstance(event, Ended):
-                mirror.finish(trial_id, event.result)
+        mirror.child(trial_id, spec, self._parent)
+        if result is None:
+            mirror.catch_up(trial_id)
+        else:
+            mirror.finish(trial_id, result)
 
     def _end(self) -> None:
-        mirror = self._connected()
-        assert self._parent is not None, "connecting makes the sweep's run"
-        mirror.end_parent(self._parent, self._counts)
+        self._connected().end_parent(self._parent, self._counts)
+
+    def _warn(self, what: str) -> None:
+        """Once: the sweep matters more."""
+        if not self._warned:
+            self._warned = True
+            again = f"circuit-sweep track {masked(self._runs.location)} --tracking-uri {masked(self._uri)}"
+            where = f"MLflow at {masked(self._uri)} {what}"
+            log.warning("%s. No trial is affected; what is missing there, this adds: %s", where, again)
 
 
 def track(runs: Folder, uri: str) -> int:
@@ -237,13 +205,6 @@ def _mirror_all(mirror: "Mirror", runs: Folder) -> int:
         else:
             mirror.finish(trial_id, result)
     return mirrored
-
-
-def _by_trial(events: Iterable[Event]) -> list[list[Event]]:
-    groups: dict[str, list[Event]] = {}
-    for event in events:
-        groups.setdefault(event.trial_id, []).append(event)
-    return list(groups.values())
 
 
 def _short(error: Exception) -> str:

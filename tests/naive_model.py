@@ -116,10 +116,8 @@ class NaiveModel:
             for name, embedding in self.embeddings.items():
                 hooks.after(embedding, lambda _x, y, name=name: into.update({name: y}))
             for index, layer in enumerate(self.layers):
-                hooks.after(
-                    layer.output,
-                    lambda x, _y, layer=layer, index=index: self._head_writes(index, layer, x, into),
-                )
+                heads = partial(self._head_writes, index, layer, into)
+                hooks.after(layer.output, lambda z, _y, heads=heads: heads(z))
                 hooks.after(layer.mlp, lambda _x, y, index=index: into.update({f"m{index}": y}))
             yield
 
@@ -137,12 +135,8 @@ class NaiveModel:
                 residual: Writes = {}
                 hooks.before(layer.attention_norm, lambda x, keep=residual: keep.update(residual=x))
                 for letters, module in layer.projections.items():
-                    hooks.after(
-                        module,
-                        lambda x, y, index=index, layer=layer, letters=letters, keep=residual: (
-                            self._projected(index, layer, letters, keep["residual"], y.shape, read)
-                        ),
-                    )
+                    heads = partial(self._projected, index, layer, letters, residual, read)
+                    hooks.after(module, lambda _x, y, heads=heads: heads(y.shape))
                 hooks.before(layer.mlp_norm, lambda x, index=index: read(f"m{index}", x))
             hooks.before(self.final_norm, lambda x: read("resid_post", x))
             yield
@@ -181,7 +175,10 @@ class _Hooks:
         self.handles: list[Any] = []
 
     def after(self, module: nn.Module, function: Callable[[Tensor, Tensor], Any]) -> None:
-        self.handles.append(module.register_forward_hook(lambda _m, x, y: function(x[0], y)))
+        def hook(_module: nn.Module, inputs: Any, output: Any) -> Any:
+            return function(inputs[0], output)
+
+        self.handles.append(module.register_forward_hook(hook))
 
     def before(self, module: nn.Module, function: Callable[[Tensor], Any]) -> None:
         self.handles.append(module.register_forward_pre_hook(lambda _m, x: _tuple(function(x[0]))))

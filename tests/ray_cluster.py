@@ -1,17 +1,25 @@
-"""A small Ray for tests: its own folder, home and token, two CPUs, bounded memory; gone afterwards."""
+"""Small Rays for tests: own folder, home and token, two CPUs, bounded memory; gone afterwards."""
 
 import logging
 import os
+import secrets
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
 CPUS = 2
+START_LIMIT = 120.0  # seconds
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
@@ -24,6 +32,7 @@ def ray_environment() -> Iterator[dict[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
     root = str(Path(__file__).parents[1])
     variables = {"RAY_TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": root}
+    variables["RAY_worker_niceness"] = "0"  # Ray's 15 lets whatever else runs on the machine starve the test
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv("RAY_AUTH_MODE", raising=False)
@@ -53,3 +62,69 @@ def ray_of_our_own() -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Head:
+    """A cluster of one node, started like a user would with `ray start --head`."""
+
+    address: str  # for drivers
+    dashboard: str  # for `ray job submit`
+    folder: Path  # Ray's, with sessions and logs
+    environment: dict[str, str]
+
+
+@contextmanager
+def ray_head() -> Iterator[Head]:
+    """`ray start --head --block` with free ports on 127.0.0.2, which Ray leaves as it is."""
+    host = "127.0.0.2"
+    with ray_environment() as environment:
+        scripts = str(Path(sys.executable).parent)
+        environment |= {"PATH": f"{scripts}:{environment['PATH']}", "RAY_AUTH_MODE": "token"}
+        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        gcs, dashboard, agent, client, *workers = free_ports(host, 24)
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command += [f"--node-ip-address={host}", f"--port={gcs}", f"--ray-client-server-port={client}"]
+        command += [f"--dashboard-host={host}", f"--dashboard-port={dashboard}", f"--num-cpus={CPUS}"]
+        command += [f"--dashboard-agent-listen-port={agent}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+        command += [f"--worker-port-list={','.join(map(str, workers))}", "--disable-usage-stats"]
+        log = Path(environment["RAY_TMPDIR"]) / "head.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            _wait_for_dashboard(host, dashboard, process, log)
+            folder = Path(environment["RAY_TMPDIR"])
+            yield Head(f"{host}:{gcs}", f"http://{host}:{dashboard}", folder, environment)
+        finally:
+            _end(process)
+
+
+def free_ports(host: str, number: int) -> list[int]:
+    """Different ports that were free a moment ago."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _wait_for_dashboard(host: str, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, port)) == 0:
+                return
+        time.sleep(0.3)
+    raise AssertionError(f"ray start did not come up: {log.read_text()}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """The whole tree: Ray puts its daemons in sessions of their own."""
+    tree = [psutil.Process(process.pid)] + psutil.Process(process.pid).children(recursive=True)
+    for one in tree:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+    psutil.wait_procs(tree, timeout=30)

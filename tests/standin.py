@@ -51,7 +51,15 @@ class StandIn:
         self.faults = json.loads(runs.read("fault.json") or b"{}")
         print(f"rank {self.rank} begins attempt {attempt} at step {self.step} in {os.getcwd()}")
 
-    def advance(self) -> Progress | None:
+    def advance(self, steps: int = 1) -> Progress | None:
+        progress = None
+        for _ in range(steps):
+            progress = self._step()
+            if progress is None:
+                break
+        return progress
+
+    def _step(self) -> Progress | None:
         if self.step == self.total:
             if self.rank == 0:
                 self.folder.write("result.json", self._result().model_dump_json().encode())

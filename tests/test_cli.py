@@ -36,7 +36,7 @@ seeds: 2
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", drive.JOB_VARIABLE):
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", drive.JOB_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "q.yaml"
     path.write_text(SPEC)
@@ -107,7 +107,7 @@ def test_help_needs_no_heavy_module_and_plan_neither_ray_nor_mlflow_nor_deepspee
     arguments = ["plan", "sweeps/quickstart.yaml", "--runs", str(tmp_path)]
     loaded = modules_after(f"{start}main({arguments!r}, standalone_mode=False)")
     assert "torch" in loaded
-    assert not loaded & {"ray", "mlflow", "deepspeed", "transformers"}
+    assert not loaded & {"ray", "mlflow", "deepspeed", "matplotlib", "plotly"}
 
 
 def test_python_m_orchestrator_is_the_same_command() -> None:
@@ -121,6 +121,7 @@ def test_plan_shows_trials_cost_and_what_is_done(spec: Path) -> None:
     text = call("plan", spec).stdout
     assert "q: Is it?" in text and "method.target_sparsity=0.5 seed=1" in text
     assert "trials    4 (4 edge_pruning): 4 waiting" in text
+    assert f"points    {4 * 41} at most" in text
     assert "time      about" in text and "guessed from the model's size" in text and "GiB per rank" in text
     assert f"Next: circuit-sweep run {spec} --runs runs" in text
     assert not Path("runs").exists(), "a plan changes nothing"
@@ -231,11 +232,19 @@ def test_ctrl_c_gives_exit_code_130(spec: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_status_shows_states_and_failures(spec: Path, launched: list[list[str]]) -> None:
     call("run", spec, "--no-report")
-    assert "q: 4 trials: 4 complete\nno driver; " in call("status").stdout
+    assert "q: 4 trials: 4 complete\nno driver\n" in call("status").stdout
     (sweep,) = json.loads(call("status", "runs", "--json").stdout)
     assert sweep["name"] == "q" and sweep["counts"]["complete"] == 4 and len(sweep["trials"]) == 4
     assert "no sweep there" in refused("status", "nowhere")
     assert "--sweep: found p. Did you mean" not in refused("status", "runs", "--sweep", "p")
+
+
+def test_a_disk_that_fails_is_told(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: Folder) -> list[str]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Folder, "names", fail)
+    assert refused("status", "runs") == "OSError: [Errno 5] Input/output error"
 
 
 def test_report_is_written_where_asked(spec: Path, launched: list[list[str]]) -> None:
@@ -342,6 +351,34 @@ def test_a_mistake_in_the_spec_comes_before_anything_is_written(spec: Path) -> N
             "q.yaml:7: vary.method.target_sparsity[0]: found 5; allowed: less than or equal to 2" in message
         )
     assert not Path("runs").exists()
+
+
+def test_submit_checks_the_spec_before_the_cluster(spec: Path) -> None:
+    submit = ("submit", spec, "--address", "http://127.0.0.1:9")
+    assert "allowed: an absolute path, or a URI" in refused(*submit, "--runs", "runs")
+    spec.write_text(SPEC.replace("edge_pruning", "edge_prunning"))
+    assert "Did you mean 'edge_pruning'?" in refused(*submit, "--runs", "/shared/runs")
+
+
+def test_submit_takes_models_that_are_on_the_cluster_only(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import orchestrator.submit
+
+    sent: list[object] = []
+
+    def send(*given: object, **options: object) -> int:
+        sent.extend([*given, options["wait"]])
+        return 7
+
+    monkeypatch.setattr(orchestrator.submit, "submit", send)
+    text = SPEC.replace("{builtin: tracr-xproportion}", "{path: /only/on/the/cluster}")
+    spec.write_text(text.replace("{name: tracr}", "{name: induction}"))
+    options = ["--tracking-uri", "http://x", "--rerun", "all", "--rerun", "abc"]
+    options += ["--retry-failed", "--no-report", "--max-hours", "1.5"]
+    result = call("submit", spec, "--runs", "s3://b/r", "--no-wait", *options)
+    assert result.exit_code == 7, result.output
+    assert sent == [spec, "s3://b/r", "http://127.0.0.1:8265", options, False]
 
 
 def test_mistakes_in_the_command_are_told() -> None:

@@ -56,21 +56,11 @@ def test_names_and_order_of_a_grouped_model() -> None:
 
 def test_edges_go_by_writer_then_reader() -> None:
     graph = EdgeGraph(Shape(1, 1, 1, BOTH))
-    readers = len(graph.readers)
-    pairs = [
-        (graph.writers[i // readers].name, graph.readers[i % readers].name) for i in graph.flat_index.tolist()
-    ]
-    embedding_readers = ["a0.h0.q", "a0.h0.k", "a0.h0.v", "m0", "resid_post"]
-    assert pairs == [
-        *product(BOTH, embedding_readers),
-        ("a0.h0", "m0"),
-        ("a0.h0", "resid_post"),
-        ("m0", "resid_post"),
-    ]
-    assert all(
-        graph.locate(w, r) == divmod(i, readers)
-        for (w, r), i in zip(pairs, graph.flat_index.tolist(), strict=True)
-    )
+    cells = [divmod(index, len(graph.readers)) for index in graph.flat_index.tolist()]
+    names = [(graph.writers[row].name, graph.readers[column].name) for row, column in cells]
+    of_embeddings = list(product(BOTH, ["a0.h0.q", "a0.h0.k", "a0.h0.v", "m0", "resid_post"]))
+    assert names == [*of_embeddings, ("a0.h0", "m0"), ("a0.h0", "resid_post"), ("m0", "resid_post")]
+    assert [graph.locate(*edge) for edge in names] == cells
 
 
 def test_always_on_embeddings_exist_but_are_not_counted() -> None:

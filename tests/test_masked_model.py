@@ -1,7 +1,6 @@
 """CircuitModel against clean and corrupted Hugging Face runs and against naive hooks."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from model_patches.architectures import ARCHITECTURES
 from model_patches.circuit import Circuit
 from model_patches.circuit_model import CircuitModel
+from model_patches.graph import Embeddings
 from model_patches.stream import WriterStates
 from tests.naive_model import NaiveModel
 from tests.tiny_models import LAYERS, QUERY_HEADS, VOCAB, tiny_model, tokens
@@ -26,9 +26,10 @@ def distance(ours: Tensor, reference: Tensor) -> float:
     return float((ours - reference).abs().max() / reference.abs().max())
 
 
-def exact(kind: str) -> tuple[CircuitModel, NaiveModel]:
+def exact(kind: str, embeddings: Embeddings = "maskable") -> tuple[CircuitModel, NaiveModel]:
     """The patched model and an untouched one with the same weights, float64."""
-    return CircuitModel(tiny_model(kind, torch.float64)), NaiveModel(tiny_model(kind, torch.float64))
+    untouched = tiny_model(kind, torch.float64)
+    return CircuitModel(tiny_model(kind, torch.float64), embeddings), NaiveModel(untouched)
 
 
 def states(model: CircuitModel, ablation: str, corrupted: Tensor = CORRUPTED) -> WriterStates | None:
@@ -151,9 +152,8 @@ def test_one_embedding_edge_kept_is_a_naive_hook_on_the_corrupted_run(kind: str)
 @pytest.mark.parametrize("embeddings", ["maskable", "always_on"])
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_circuits_equal_the_naive_model(kind: str, ablation: str, embeddings: Any) -> None:
-    model, naive = exact(kind)
-    model.use_embeddings(embeddings)
+def test_random_circuits_equal_the_naive_model(kind: str, ablation: str, embeddings: Embeddings) -> None:
+    model, naive = exact(kind, embeddings)
     recorded, corrupted = states(model, ablation), CORRUPTED if ablation == "interchange" else None
     for seed, share in enumerate((0.2, 0.5, 0.9)):
         scores = random_gates(model, seed)
@@ -172,10 +172,9 @@ def test_gates_between_0_and_1_equal_the_naive_model(kind: str) -> None:
 
 
 def test_an_always_on_empty_circuit_still_carries_the_embeddings() -> None:
-    model = CircuitModel(tiny_model("gpt2", torch.float64), embeddings="always_on")
+    model, naive = exact("gpt2", "always_on")
     empty = Circuit.from_edges(model.graph, [])
     ours = model(CLEAN, empty.keep(), model.record(CORRUPTED))
-    naive = NaiveModel(tiny_model("gpt2", torch.float64))
     always = lambda writer, _reader: float(writer.endswith("embeds"))  # noqa: E731
     expected = naive.masked_logits(CLEAN, CORRUPTED, always, names(model))
     assert distance(ours, expected) <= 1e-10
@@ -274,11 +273,8 @@ def test_full_and_record_work_after_an_error_inside_a_masked_pass(kind: str) -> 
             and torch.equal(model(CLEAN, keep, recorded), masked)
         )
 
-    for path in (
-        model.architecture.mlp,
-        model.architecture.attention_output,
-        model.architecture.attention_norm,
-    ):
+    table = model.architecture
+    for path in (table.attention_norm, table.attention_output, table.mlp):
         handle = model.blocks[1].get_submodule(path).register_forward_pre_hook(fail)
         for broken in (
             lambda: model.record(CORRUPTED),

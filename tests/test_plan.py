@@ -13,6 +13,7 @@ from orchestrator.lease import Holder, Lease
 from orchestrator.plan import Plan, PlannedTrial, clear_the_way, plan
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
+from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
 from trainers.result import Point, TrialResult
 from trainers.spec import SpecError
@@ -204,6 +205,7 @@ def test_parameters_are_counted_from_the_weights_header(runs: Folder) -> None:
 def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     planned = plan(sweep(vary=None, seeds=5), runs)
     complete, failed, orphaned, running, waiting = planned.trials
+    runs.write("q/sweep.yaml", write_yaml(planned.sweep.plain()).encode())
     runs.write("q/trials.json", json.dumps([trial.trial_id for trial in planned.trials]).encode())
     kept = Point(
         point=0, kind="final", num_edges=7, num_edges_total=32, num_edges_connected=7, sparsity=0.78125,
@@ -228,12 +230,14 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     assert told.retries == 2
     by_id = {trial.trial_id: trial for trial in told.trials}
     assert by_id[complete.trial_id].last == {"sparsity": 0.78125, "num_edges": 7.0, "kl": 0.001}
+    assert by_id[failed.trial_id].last == {"circuits": 0.0}
     assert by_id[failed.trial_id].error == "ValueError: NaN loss"
     now = by_id[running.trial_id]
     assert (now.phase, now.step, now.total, now.attempts) == ("train", 6, 10, 2)
     assert now.last == {"kl": 0.5 / 6} and now.seconds_left == pytest.approx(4.0)
     assert now.what == "tracr-xproportion tracr edge_pruning seed 3"
-    assert told.seconds_left == pytest.approx(4.0 + 2 * 10.0), "one runs, two wait, one lane"
+    assert told.seconds_left == pytest.approx(4.0 + 4.0 + 10.0), "one runs, one was left, one waits; one lane"
+    assert by_id[waiting.trial_id].what == "tracr-xproportion tracr edge_pruning seed 4"
     (over,) = status(runs)
     assert over.driver == "" and over.counts["orphaned"] == 2
 

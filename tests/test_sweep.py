@@ -130,7 +130,7 @@ def test_moving_a_model_folder_keeps_the_ids(tmp_path: Path) -> None:
 
 def test_the_snapshot_says_the_same(tmp_path: Path) -> None:
     tail = (
-        "vary:\n- grid: {method.target_sparsity: [0.5, 1e-5]}\n- set: {method.name: random}\n"
+        "vary:\n- grid: {method.target_sparsity: [0.5, 1e-5]}\n- set: {method: {name: random}}\n"
         "seeds: 2\nresources: {ranks: 2}\nobjectives: {epsilon: 1e-6}\n"
     )
     sweep = SweepSpec.load(write(tmp_path, HEAD + tail))
@@ -224,12 +224,12 @@ MISTAKES = {
         "q.yaml:3: base.method: required, but missing",
     ),
     "no model folder": (
-        HEAD.replace("{builtin: tracr-reverse}", "{path: nowhere}"),
+        INDUCTION.replace("{builtin: tracr-reverse}", "{path: nowhere}"),
         "q.yaml:4: base.model.path: no folder nowhere",
     ),
     "task of another model": (
         HEAD + "vary:\n- grid: {model: [{builtin: tracr-reverse}, {hub: some/model}]}\n",
-        "q.yaml:5: base.task: task tracr needs a Tracr model: model: {builtin: tracr-reverse}",
+        "q.yaml:8: vary[0]: task tracr needs a Tracr model: model: {builtin: tracr-reverse}",
     ),
     "too many trials": (
         HEAD + f"vary: {{method.steps: {list(range(1, 1001))}, seed: {list(range(1000))}}}\n",

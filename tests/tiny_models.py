@@ -34,7 +34,7 @@ def _gpt2() -> PreTrainedConfig:
 
 
 def _grouped(config: type[PreTrainedConfig], **more: Any) -> PreTrainedConfig:
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": VOCAB, "max_position_embeddings": 48, "bos_token_id": 0, "eos_token_id": 0,
         "hidden_size": WIDTH, "intermediate_size": 40, "num_hidden_layers": LAYERS,
         "num_attention_heads": QUERY_HEADS, "num_key_value_heads": KEY_VALUE_HEADS,
@@ -97,8 +97,7 @@ def _weights(name: str, parameter: nn.Parameter, generator: torch.Generator) -> 
     """Scaled so that no head is idle and logits are of order 1 to 5."""
     noise = torch.randn(parameter.shape, generator=generator)
     if parameter.ndim == 1:
-        return (
-            1 + 0.3 * noise if "norm" in name or ".ln_" in name and name.endswith("weight") else 0.3 * noise
-        )
+        scales = name.endswith("weight")  # of a norm; the other vectors are biases
+        return 1 + 0.3 * noise if scales else 0.3 * noise
     embeds = any(part in name for part in ("embed", "wte", "wpe"))
     return noise if embeds else noise / WIDTH**0.5

@@ -1,8 +1,8 @@
 """Examples and batches: clean and corrupted prompts, where they are scored, and what is right."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,16 +59,17 @@ class Batch:
         return batch.to(device)
 
     def to(self, device: torch.device) -> Self:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{name: None if value is None else value.to(device) for name, value in moved.items()})
+        return self._map(lambda tensor: tensor.to(device))
 
     def repeat(self, samples: int) -> Self:
         """The batch once per sample of gates, samples outermost."""
         if samples == 1:
             return self
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        times = {name: v if v is None else v.repeat(samples, *[1] * (v.ndim - 1)) for name, v in values.items()}
-        return type(self)(**times)
+        return self._map(lambda tensor: tensor.repeat(samples, *[1] * (tensor.ndim - 1)))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{name: v if v is None else change(v) for name, v in values.items()})
 
     def __len__(self) -> int:
         return self.clean.shape[0]

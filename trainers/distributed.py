@@ -122,24 +122,34 @@ class Engine:
         ranks: Ranks,
         zero_stage: int,
         max_gradient_norm: float | None = None,
+        state: Mapping[str, Tensor] | None = None,
     ) -> None:
+        """`state` is what `Engine.state` gave earlier, on any number of ranks: training goes on from there."""
+        if state is not None:
+            # Before DeepSpeed makes its own copies of the parameters.
+            for name, parameter in parameters.items():
+                parameter.data.copy_(state[f"parameter.{name}"])
         self.parameters, self.ranks, self.zero_stage = dict(parameters), ranks, zero_stage
+        # Under ZeRO-3 a partitioned parameter says it is empty.
+        self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
         self.root = _Root(model, self.parameters).to(ranks.device)
         self.optimizer: torch.optim.AdamW | None = None
         if groups:
             named = [
-                {**{k: v for k, v in group.items() if k != "names"}, "params": [parameters[n] for n in group["names"]]}
+                {
+                    **{k: v for k, v in group.items() if k != "names"},
+                    "params": [parameters[n] for n in group["names"]],
+                }
                 for group in groups
             ]
             self.optimizer = torch.optim.AdamW(named, lr=0.0)
         self._call: Callable[..., Any] = self.root
         self._engine: Any = None
         if self.optimizer is not None or zero_stage == 3:
-            start = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
             self._engine = _initialize(self.root, model, self.optimizer, zero_stage, max_gradient_norm)
             self._call = self._engine
-            if self.optimizer is not None:
-                self.restore({f"parameter.{name}": value for name, value in start.items()})
+        if self.optimizer is not None:
+            self._set_moments(state or {})
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(*arguments)` with the model's weights at hand."""
@@ -161,7 +171,7 @@ class Engine:
             return self.parameters[name].detach().clone()
         value = safe_get_full_fp32_param(self.parameters[name])
         assert value is not None, f"{name} is a trained parameter"
-        return value.detach().clone().view(self.parameters[name].ds_shape if self.zero_stage == 3 else value.shape)
+        return value.detach().clone().view(self.shapes[name])
 
     def state(self) -> dict[str, Tensor]:
         """Trained parameters, their Adam moments and the step count, in full, on every rank."""
@@ -174,19 +184,17 @@ class Engine:
                     full = self._base_optimizer().state[parameter][moment]
                 else:
                     full = safe_get_full_optimizer_state(parameter, moment)
-                state[f"{moment}.{name}"] = full.detach().clone().view(state[f"parameter.{name}"].shape)
+                assert full is not None, f"{name} is a trained parameter"
+                state[f"{moment}.{name}"] = full.detach().clone().view(self.shapes[name])
         state["adam_steps"] = torch.tensor(float(self._adam_steps()))
         return state
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`; moments that are absent become zero.
+    def _set_moments(self, state: Mapping[str, Tensor]) -> None:
+        """Adam's moments and step count; zero where absent.
 
-        Also called at the start: some stages' set-up runs an optimiser step with zero gradients,
-        which decays the parameters and counts as Adam's first.
+        Also without a state: some stages' set-up counts as Adam's first step.
         """
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
-        steps = state.get("adam_steps", torch.tensor(0.0)).float()
+        steps = state.get("adam_steps", torch.tensor(0.0)).float().cpu()
         for flat in self._optimised():
             zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
             self._base_optimizer().state[flat] = {"step": steps.clone(), **zeros}
@@ -194,15 +202,28 @@ class Engine:
             self._engine.optimizer._hp_optimizer_states_linked = False
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
         for name, parameter in self.parameters.items():
-            value = state[f"parameter.{name}"]
-            moments = {moment: state.get(f"{moment}.{name}", torch.zeros_like(value)) for moment in MOMENTS}
-            if self.zero_stage == 0:
-                parameter.data.copy_(value)
-                self._base_optimizer().state[parameter].update({k: v.clone() for k, v in moments.items()})
-                continue
-            safe_set_full_fp32_param(parameter, value)
-            for moment, tensor in moments.items():
-                safe_set_full_optimizer_state(parameter, tensor, moment)
+            for moment in MOMENTS:
+                if (value := state.get(f"{moment}.{name}")) is not None:
+                    self._set_moment(parameter, value, moment)
+
+    def _set_moment(self, parameter: nn.Parameter, value: Tensor, moment: str) -> None:
+        from deepspeed import utils
+
+        match self.zero_stage:
+            case 0:
+                self._base_optimizer().state[parameter][moment].copy_(value)
+            case 3:
+                # The whole-value setter of DeepSpeed 0.19 fails for sizes that ranks do not divide.
+                utils.safe_set_local_optimizer_state(parameter, self._part(parameter, value), moment)
+            case _:
+                utils.safe_set_full_optimizer_state(parameter, value, moment)
+
+    def _part(self, parameter: Any, value: Tensor) -> Tensor:
+        """This rank's part of a full value under ZeRO-3, zeros where the last part is filled up."""
+        size = parameter.ds_tensor.ds_numel
+        padded = torch.zeros(size * self.ranks.world_size, dtype=value.dtype, device=value.device)
+        padded[: value.numel()] = value.flatten()
+        return padded[self.ranks.rank * size : (self.ranks.rank + 1) * size]
 
     def close(self) -> None:
         """Frees the engine; the model can serve the next trial."""
@@ -235,7 +256,7 @@ def loading(ranks: Ranks, zero_stage: int) -> Iterator[None]:
         yield
         return
     _deepspeed()
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     # transformers holds it by a weak reference: it must stay alive while the model loads.
     alive = HfDeepSpeedConfig(_config(zero_stage))
@@ -263,7 +284,13 @@ def _config(zero_stage: int, max_gradient_norm: float | None = None) -> dict[str
     }
 
 
-def _initialize(root: nn.Module, model: CircuitModel, optimizer: torch.optim.Optimizer | None, stage: int, norm: float | None) -> Any:
+def _initialize(
+    root: nn.Module,
+    model: CircuitModel,
+    optimizer: torch.optim.Optimizer | None,
+    stage: int,
+    norm: float | None,
+) -> Any:
     deepspeed = _deepspeed()
     if stage == 3:
         # One gather per layer instead of one per leaf module.

@@ -96,7 +96,9 @@ METRICS: dict[str, Metric] = {
         Metric("accuracy", "accuracy", "share", True, accuracy),
         Metric("exact_match", "exact match with the full model", "share", True, exact_match),
         Metric("logit_difference", "logit difference", "logits", True, logit_difference),
-        Metric("answer_log_probability", "log-probability of the answer", "nats", True, answer_log_probability),
+        Metric(
+            "answer_log_probability", "log-probability of the answer", "nats", True, answer_log_probability
+        ),
         Metric("answer_product", "output × (answer − ½)", "", True, answer_product),
         Metric("same_output", "same output as the full model", "share", True, same_output),
     )

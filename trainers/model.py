@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from model_patches.circuit_model import CircuitModel
-from model_patches.graph import Embeddings, EdgeGraph
+from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.tracr import TracrProgram
 from trainers.spec import Spec, SpecError
 

@@ -64,13 +64,16 @@ class Session:
     def open(
         self,
         parameters: Mapping[str, nn.Parameter] | None = None,
-        groups: Sequence[Mapping[str, Any]] = (),
+        groups: Sequence[dict[str, Any]] = (),
         max_gradient_norm: float | None = None,
+        state: Mapping[str, Tensor] | None = None,
     ) -> Engine:
-        """Starts the trial's engine; without parameters it only runs the model."""
+        """Starts the trial's engine; without parameters it only runs the model. See Engine."""
         assert self.engine is None, "one engine per trial"
         stage = self.resources.zero_stage
-        self.engine = Engine(self.loaded.model, parameters or {}, list(groups), self.ranks, stage, max_gradient_norm)
+        self.engine = Engine(
+            self.loaded.model, parameters or {}, list(groups), self.ranks, stage, max_gradient_norm, state
+        )
         return self.engine
 
     def close(self) -> None:
@@ -117,7 +120,9 @@ class Session:
         """Runs the model: call it inside `engine.run`."""
         model = self.loaded.model
         full = self.spec.task.readout(model.full(batch.clean, batch.positions))
-        return References(full, model.record(batch.corrupted) if self.spec.ablation == "interchange" else None)
+        return References(
+            full, model.record(batch.corrupted) if self.spec.ablation == "interchange" else None
+        )
 
     def logits(
         self, batch: Batch, keep: Float[Tensor, "*samples writers readers"], references: References
@@ -127,7 +132,11 @@ class Session:
         return self.spec.task.readout(logits)
 
     def measure(
-        self, name: str, logits: Float[Tensor, "*samples batch scored vocab"], references: References, batch: Batch
+        self,
+        name: str,
+        logits: Float[Tensor, "*samples batch scored vocab"],
+        references: References,
+        batch: Batch,
     ) -> Float[Tensor, "*samples batch"]:
         """A metric per example."""
         samples = logits.shape[:-3]

@@ -52,8 +52,9 @@ class TrialSpec(Spec):
         content = self.canonical() | {
             "schema": TRIAL_SCHEMA,
             "model": self.model.identity(),
-            "method_version": self.method.version,
-            "task_version": self.task.version,
+            # `name` is a default of its class, so `canonical` alone would leave it out.
+            "method": self.method.canonical() | {"name": self.method.name, "version": self.method.version},
+            "task": self.task.canonical() | {"name": self.task.name, "version": self.task.version},
         }
         return content_id(content)
 

@@ -17,7 +17,9 @@ from trainers.trial import Execution, TrialSpec, run_trial
 class Worker:
     """Every rank of a gang gets the same calls in the same order."""
 
-    def __init__(self, rank: int, world_size: int, master_address: str, master_port: int, resources: Resources) -> None:
+    def __init__(
+        self, rank: int, world_size: int, master_address: str, master_port: int, resources: Resources
+    ) -> None:
         """Joins the gang's process group."""
         self.resources = resources
         self.ranks = Ranks.join(rank, world_size, master_address, master_port, resources)

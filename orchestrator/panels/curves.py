@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from orchestrator.findings import Findings
+from orchestrator.metric_words import measured_in
 from orchestrator.panels.blocks import Block, Chart, Heading, Legend, Paragraph, chart_text
 from orchestrator.pareto import Bands
-from orchestrator.metric_words import measured_in
 from orchestrator.scenes import Curve, Scene
 from orchestrator.wording import count
 
@@ -18,15 +18,24 @@ FLOOR = 1e-6
 DRAWN = 500
 DRAWN_IN_ALL = 6000
 
+KEY = (
+    "Lines: the median over seeds, thin where some seeds have no circuit that small. Bands: the quartiles. "
+    "Large markers: the Pareto front. Small markers: the other circuits. A circuit without any edge is drawn "
+    "at one edge on a log axis."
+)
+
 Item = TypeVar("Item")
 
 
 def curves(findings: Findings) -> Sequence[Block]:
-    blocks: list[Block] = []
+    blocks: list[Block] = [Paragraph(KEY, quiet=True)]
     for number, (scene, group) in enumerate(findings.scenes.items()):
         blocks += [Heading(findings.titles[scene]), Paragraph(scene.details, quiet=True)]
         blocks.append(_chart(findings, number, scene, group))
         remarks = [text for curve in group for text in _remarks(curve, _limit(findings))]
+        full = any((curve.num_edges >= scene.num_edges_total).any() for curve in group)
+        if full and divergence_range(group)[0] > FLOOR:
+            remarks.append("The circuit with all edges, which is the full model, lies below the y axis.")
         if remarks:
             blocks.append(Paragraph(" ".join(remarks), quiet=True))
     return blocks
@@ -67,9 +76,8 @@ def divergence_range(group: Sequence[Curve]) -> tuple[float, float]:
 
 def _method(findings: Findings, curve: Curve, most: int) -> dict[str, Any]:
     on_front = [int(index) for index in curve.front]
-    chosen = sorted(
-        set(on_front) | set(evenly(np.argsort(curve.num_edges, kind="stable").tolist(), _limit(findings)))
-    )
+    by_size = np.argsort(curve.num_edges, kind="stable").tolist()
+    chosen = sorted({*on_front, *evenly(by_size, _limit(findings))})
     drawn = [index for index in chosen if np.isfinite(curve.test[index])]
     return {
         "name": chart_text(curve.method),
@@ -127,7 +135,4 @@ def _remarks(curve: Curve, limit: int) -> list[str]:
     if len(curve.rows) > limit:
         told = f"{limit} of {len(curve.rows):,} circuits drawn (and the front), all counted"
         remarks.append(f"{curve.method}: {told}.")
-    full = int((curve.num_edges >= curve.scene.num_edges_total).sum())
-    if full and divergence_range([curve])[0] > FLOOR:
-        remarks.append(f"{curve.method}: the circuit with all edges, the full model, is below the y axis.")
     return remarks

@@ -50,13 +50,14 @@ class Method(Spec):
     label: ClassVar[str]  # the word in plots and tables
     uses_seed: ClassVar[bool] = True
 
-    variant: str = Field("", max_length=60, description="a name for these settings, for comparing a method with itself")
+    variant: str = Field(
+        "", max_length=60, description="a name for these settings, for comparing a method with itself"
+    )
 
     @property
     def title(self) -> str:
         """The method in plots and tables; different titles are different curves."""
         return f"{self.label} ({self.variant})" if self.variant else self.label
-
 
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         """Yields progress between steps (nothing is in flight then) and returns what it found."""
@@ -67,4 +68,8 @@ class Method(Spec):
 
     def steps_planned(self) -> int:
         """Optimiser or attribution steps, for cost estimates."""
+        return 1
+
+    def points_planned(self) -> int:
+        """At most so many circuits come out of a trial."""
         return 1

@@ -49,7 +49,9 @@ class EdgeAttributionPatching(Ranking):
 
     def check(self, metrics: tuple[str, ...]) -> None:
         if self.metric is not None and self.metric not in metrics:
-            raise ValueError(f"metric: the task does not measure '{self.metric}'; it measures {', '.join(metrics)}")
+            raise ValueError(
+                f"metric: the task does not measure '{self.metric}'; it measures {', '.join(metrics)}"
+            )
 
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         engine = session.open()

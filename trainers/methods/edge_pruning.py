@@ -52,14 +52,22 @@ class EdgePruning(Method):
     preset: Literal["reproduce"] | None = Field(
         None, description="reproduce: every field not given takes the published value"
     )
-    target_sparsity: float | None = Field(None, gt=0, le=2, description="share of edges to cut; above 1 pushes harder")
+    target_sparsity: float | None = Field(
+        None, gt=0, le=2, description="share of edges to cut; above 1 pushes harder"
+    )
     penalty: float | None = Field(
-        None, gt=0, description="instead of a target: a fixed weight of the mean P(gate > 0), after the warm-up"
+        None,
+        gt=0,
+        description="instead of a target: a fixed weight of the mean P(gate > 0), after the warm-up",
     )
     start_sparsity: float = Field(0.0, ge=0, lt=1)
-    warmup: Literal["linear", "logarithmic"] = Field("linear", description="how the target rises; logarithmic below 1")
+    warmup: Literal["linear", "logarithmic"] = Field(
+        "linear", description="how the target rises; logarithmic below 1"
+    )
     steps: int = Field(1000, ge=1)
-    warmup_steps: int | None = Field(None, ge=0, description="of the target or penalty; default 80 % of steps")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="of the target or penalty; default 80 % of steps"
+    )
     gate_lr: float = Field(0.05, gt=0)
     multiplier_lr: float = Field(0.05, gt=0, description="of gradient ascent on λ1 and λ2")
     lr_warmup_steps: int | None = Field(None, ge=0, description="default 5 % of steps")
@@ -106,14 +114,14 @@ class EdgePruning(Method):
     def steps_planned(self) -> int:
         return self.steps
 
+    def points_planned(self) -> int:
+        return self.path_points + 1
+
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
-        gates = GatedEdges.initial(self, session)
-        engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm)
-        path, start = Path(self, session.graph), 0
-        if (saved := session.checkpoints.latest()) is not None:
-            start, state = saved
-            engine.restore({key: value for key, value in state.items() if not key.startswith("path.")})
-            path.restore(state)
+        gates, path = GatedEdges.initial(self, session), Path(self, session.graph)
+        start, state = session.checkpoints.latest() or (0, None)
+        path.restore(state or {})
+        engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
         rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
         for step in range(start, self.steps):
             share = rate_at(step, self.steps, self._lr_warmup, self.lr_decay)
@@ -138,7 +146,9 @@ class EdgePruning(Method):
         per_example = session.measure(session.divergence, logits, references, batch).mean(0)
         divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
         pressure, values = self._pressure(gates, edges, writers, step)
-        values |= {session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size}
+        values |= {
+            session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size
+        }
         return self.divergence_weight * divergence + pressure, values
 
     def _pressure(
@@ -165,7 +175,10 @@ class EdgePruning(Method):
     def _groups(self, gates: "GatedEdges") -> list[dict[str, Any]]:
         names = list(gates.parameters())
         ascent = {"weight_decay": 0.0, "maximize": True}
-        trained = {"names": [n for n in names if not n.startswith("lambda")], "weight_decay": self.weight_decay}
+        trained = {
+            "names": [n for n in names if not n.startswith("lambda")],
+            "weight_decay": self.weight_decay,
+        }
         return [trained] + [{"names": [name], **ascent} for name in names if name.startswith("lambda")]
 
     @property

@@ -41,7 +41,9 @@ class GatedEdges:
 
         def normal(count: int, draw: int) -> nn.Parameter:
             uniform = hard_concrete.noise((count,), session.spec.seed, INITIAL, draw)
-            values = method.init_log_alpha + method.init_std * torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))
+            values = method.init_log_alpha + method.init_std * torch.special.ndtri(
+                uniform.clamp(1e-9, 1 - 1e-9)
+            )
             return nn.Parameter(values.float().to(device))
 
         targets = 0 if method.target_sparsity is None else 1 + (method.writer_target_sparsity is not None)
@@ -58,7 +60,9 @@ class GatedEdges:
         named = {"edges": self.edges}
         if self.writers is not None:
             named["writers"] = self.writers
-        return named | {f"lambda_{name}": pair for name, pair in zip(("edges", "writers"), self.multipliers)}
+        return named | {
+            f"lambda_{name}": pair for name, pair in zip(("edges", "writers"), self.multipliers, strict=False)
+        }
 
     def sample(self, noise: Float[Tensor, "samples gates"]) -> tuple[Tensor, Tensor | None]:
         """Gates of edges [samples, edges], times their writer's gate; and of writers, if any."""
@@ -91,7 +95,9 @@ class GatedEdges:
         return Circuit.top(graph, scores.view(graph.allowed.shape), num_edges)
 
 
-def _product(gate: Callable[[Tensor], Tensor], edges: Tensor, writers: Tensor | None, edge_writer: Tensor) -> Tensor:
+def _product(
+    gate: Callable[[Tensor], Tensor], edges: Tensor, writers: Tensor | None, edge_writer: Tensor
+) -> Tensor:
     return gate(edges) if writers is None else gate(edges) * gate(writers)[edge_writer]
 
 

@@ -64,4 +64,6 @@ class Path:
         method = self.method
         if method.target_sparsity is None:
             return None
-        return target_at(step, method.start_sparsity, method.target_sparsity, method.warmup_length, method.warmup)
+        return target_at(
+            step, method.start_sparsity, method.target_sparsity, method.warmup_length, method.warmup
+        )

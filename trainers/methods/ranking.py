@@ -23,6 +23,9 @@ class Ranking(Method):
         None, min_length=1, description="numbers of kept edges to evaluate; default: 24 in equal ratios"
     )
 
+    def points_planned(self) -> int:
+        return DEFAULT_BUDGETS if self.edge_budgets is None else len(set(self.edge_budgets))
+
     def budgets(self, graph: EdgeGraph) -> list[int]:
         """Ascending, each at most the number of edges."""
         if self.edge_budgets is not None:

@@ -39,7 +39,9 @@ class InductionTask(Task):
         if not self.shown < self.period:
             raise ValueError(f"task.shown: found {self.shown}; allowed: below period ({self.period})")
         if vocabulary < 3 * self.period:
-            raise ValueError(f"task.period: found {self.period}; this vocabulary allows {vocabulary // 3} at most")
+            raise ValueError(
+                f"task.period: found {self.period}; this vocabulary allows {vocabulary // 3} at most"
+            )
         # One generator for all splits, drawn without repetition: the splits are disjoint.
         draw, seen, chosen = random.Random(self.data_seed), set[tuple[int, ...]](), list[Example]()
         for name in SPLITS:
@@ -53,7 +55,9 @@ class InductionTask(Task):
                 seen.add(first)
                 repeated = first[: self.shown]
                 last, right = self.period + self.shown - 1, first[self.shown]
-                chosen.append(Example(first + repeated, other + repeated, (last,), (right,), (other[self.shown],)))
+                chosen.append(
+                    Example(first + repeated, other + repeated, (last,), (right,), (other[self.shown],))
+                )
             if name == split:
                 break
         return chosen

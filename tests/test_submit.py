@@ -1,0 +1,155 @@
+"""Jobs on a Ray cluster: what is refused, what is shipped, and that a submitted sweep runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.submit import submit
+from tests.ray_cluster import Head, ray_head
+from trainers.folder import Folder
+from trainers.spec import SpecError
+
+ROOT = Path(__file__).parents[1]
+SWEEP = """\
+name: job
+question: Does a sweep run as a Ray job?
+base:
+  model: {builtin: tracr-xproportion}
+  task: {name: tracr}
+  method: {name: random}
+seeds: 2
+resources: {lanes: 1}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a sweep, our code, and things that must stay at home."""
+    home = tmp_path / "project"
+    (home / "sweeps").mkdir(parents=True)
+    (home / "sweeps" / "job.yaml").write_text(SWEEP)
+    for package in ("model_patches", "trainers", "orchestrator"):
+        (home / package).symlink_to(ROOT / package)
+    (home / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    for name in ("runs/old/result.json", ".venv/lib/big.so", "private.db", ".git/config", "results-here/x"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("stays at home")
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.mark.parametrize(
+    ("spec", "runs", "options", "message"),
+    [
+        (
+            "sweeps/job.yaml",
+            "runs",
+            [],
+            r"--runs: found runs, a relative path.*allowed: an absolute path, or a URI",
+        ),
+        ("sweeps/none.yaml", "/runs", [], r"^sweeps/none.yaml: no such file"),
+        ("../other.yaml", "/runs", [], r"outside the working directory"),
+        (
+            "sweeps/job.yaml",
+            "s3://KEY:SECRET@bucket/runs",
+            [],
+            r"^s3://\*\*\*@bucket/runs: holds credentials",
+        ),
+        (
+            "sweeps/job.yaml",
+            "/runs",
+            ["--tracking-uri", "http://me:pw@host"],
+            r"^http://\*\*\*@host: holds cred",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_sent(
+    project: Path, spec: str, runs: str, options: list[str], message: str
+) -> None:
+    (project.parent / "other.yaml").write_text(SWEEP)
+    with pytest.raises(SpecError, match=message) as refusal:
+        submit(Path(spec), runs, "http://127.0.0.1:9", options)
+    assert "SECRET" not in str(refusal.value) and "pw" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8265", "http://127.0.0.1:9"])
+def test_a_cluster_that_is_not_there_is_named(project: Path, address: str) -> None:
+    with pytest.raises(SpecError, match=f"--address: .*{address}"):
+        submit(Path("sweeps/job.yaml"), "/runs", address)
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with ray_head() as started:
+        yield started
+
+
+@pytest.mark.slow
+def test_a_submitted_sweep_runs_and_what_belongs_at_home_stays_there(
+    project: Path, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, head.environment[name])
+    runs = Folder.open(project / "results-here")
+    said: list[str] = []
+    code = submit(Path("sweeps/job.yaml"), runs.path, head.dashboard, ["--no-report"], say=said.append)
+    assert code == 0, "\n".join(said)
+    results = [
+        json.loads(runs.read(f"trials/{name}/result.json") or b"") for name in (runs / "trials").names()
+    ]
+    assert [result["status"] for result in results] == ["complete"] * 2
+    assert "Traceback" not in "\n".join(said)
+    shipped = {path.name for path in head.folder.rglob("_ray_pkg_*/*")}
+    assert {"sweeps", "trainers", "orchestrator"} <= shipped
+    assert not shipped & {"runs", ".venv", "private.db", ".git", "results-here"}
+
+
+@pytest.mark.slow
+def test_ray_job_submit_itself_works(project: Path, head: Head) -> None:
+    """The command of the README, word for word; a relative runs folder is refused with the reason."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", f"--address={head.dashboard}"]
+    command += [
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "-m",
+        "orchestrator",
+        "run",
+        "sweeps/job.yaml",
+        "--no-report",
+    ]
+    for runs, succeeds in ((str(project / "results-here"), True), ("runs", False)):
+        done = subprocess.run(
+            [*command, "--runs", runs], env=head.environment, capture_output=True, text=True, timeout=300
+        )
+        said = done.stdout + done.stderr
+        assert (done.returncode == 0) == succeeds, said
+        assert succeeds or "--runs: found runs, a relative path inside a Ray job" in said
+
+
+@pytest.mark.slow
+def test_a_driver_outside_joins_the_cluster(project: Path, head: Head) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator",
+        "run",
+        "sweeps/job.yaml",
+        "--runs",
+        "here",
+        "--no-report",
+    ]
+    done = subprocess.run(
+        [*command, "--address", head.address],
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((project / "here" / "trials").glob("*/result.json"))) == 2
