@@ -3,16 +3,17 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from model_patches.graph import EdgeGraph, Shape
+from model_patches.graph import EdgeGraph, Embeddings, Shape
+
+FORMAT = "circuit-sweep/circuit/1"
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,19 @@ class Circuit:
     def __post_init__(self) -> None:
         shape = tuple(self.graph.allowed.shape)
         assert tuple(self.scores.shape) == shape and tuple(self.kept.shape) == shape, "one value per edge"
+        assert self.kept.dtype == torch.bool and self.scores.isfinite().all(), "finite scores, kept or not"
         assert not (self.kept & ~self.graph.allowed).any(), "a circuit keeps allowed edges only"
 
     @classmethod
     def top(cls, graph: EdgeGraph, scores: Float[Tensor, "writers readers"], num_edges: int) -> Self:
         """Keeps the `num_edges` highest scores; ties go to the edge that comes first in the graph."""
         assert 0 <= num_edges <= graph.num_edges, f"{num_edges} of {graph.num_edges} edges"
+        scores = scores.detach().float().cpu()
         flat = scores.flatten()[graph.flat_index]
         best = torch.sort(flat, descending=True, stable=True).indices[:num_edges]
         kept = torch.zeros(graph.allowed.numel(), dtype=torch.bool)
         kept[graph.flat_index[best]] = True
-        scores = scores.detach().float().where(graph.allowed, 0.0)
-        return cls(graph, scores, kept.view(graph.allowed.shape))
+        return cls(graph, scores.where(graph.allowed, 0.0), kept.view(graph.allowed.shape))
 
     @classmethod
     def from_edges(cls, graph: EdgeGraph, edges: list[tuple[str, str]]) -> Self:
@@ -89,28 +91,40 @@ class Circuit:
     def save(self) -> bytes:
         """A safetensors file: `scores`, `kept` and the graph's shape as JSON metadata."""
         shape = self.graph.shape
-        header = {
-            "format": "circuit-sweep/circuit/1",
-            "embeddings": self.graph.embeddings,
-            "shape": json.dumps({**shape.__dict__, "embeddings": list(shape.embeddings)}),
-        }
+        header = {"format": FORMAT, "embeddings": self.graph.embeddings, "shape": vars(shape)}
         tensors = {"scores": self.scores.contiguous(), "kept": self.kept.contiguous()}
-        return save_safetensors(tensors, metadata=header)
+        # One key: safetensors writes several in any order, and the same circuit shall be the same bytes.
+        return save_safetensors(tensors, metadata={"circuit": json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises ValueError naming the file when it is not a circuit file."""
         try:
-            content = path.read_bytes()
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-            shape = json.loads(header["shape"])
-            graph = EdgeGraph(
-                Shape(**{**shape, "embeddings": tuple(shape["embeddings"])}), header["embeddings"]
-            )
-            tensors = load_safetensors(content)
-            return cls(graph, tensors["scores"], tensors["kept"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AssertionError) as error:
+            with safe_open(path, framework="pt") as file:
+                shape, embeddings = _described(file.metadata() or {})
+                # Checked before anything of the claimed size is made.
+                for name, dtype in (("scores", "F32"), ("kept", "BOOL")):
+                    stored = file.get_slice(name)
+                    if (stored.get_dtype(), tuple(stored.get_shape())) != (dtype, shape.size):
+                        found = f"{stored.get_dtype()} {stored.get_shape()}"
+                        raise ValueError(f"{name} is {found}, its shape says {dtype} {list(shape.size)}")
+                scores, kept = file.get_tensor("scores"), file.get_tensor("kept")
+            return cls(EdgeGraph(shape, embeddings), scores, kept)
+        except (OSError, SafetensorError, TypeError, ValueError, RecursionError, AssertionError) as error:
             raise ValueError(f"{path}: not a circuit file: {error}") from None
+
+
+def _described(metadata: dict[str, str]) -> tuple[Shape, Embeddings]:
+    """What a circuit file's metadata says. Raises ValueError, TypeError or RecursionError."""
+    header = json.loads(metadata.get("circuit", "null"))
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    if header.get("embeddings") not in get_args(Embeddings):
+        raise ValueError(f"embeddings must be {' or '.join(get_args(Embeddings))}")
+    shape = header.get("shape")
+    if not isinstance(shape, dict) or not isinstance(shape.get("embeddings"), list):
+        raise ValueError("its shape is not a mapping with embeddings")
+    return Shape(**{**shape, "embeddings": tuple(shape["embeddings"])}), header["embeddings"]  # type: ignore[return-value]
 
 
 def _feeding_readers(graph: EdgeGraph) -> list[list[int]]:

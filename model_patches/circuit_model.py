@@ -73,6 +73,12 @@ class CircuitModel(nn.Module):
         """
         by_sample = keep if keep.ndim == 3 else keep.unsqueeze(0)
         samples, batch = by_sample.shape[0], tokens.shape[0]
+        assert by_sample.shape[1:] == self.graph.exists.shape, f"gates {tuple(keep.shape)} for another graph"
+        if corrupted is not None:
+            found = corrupted.writers.shape[1:3]
+            assert found == tokens.shape, (
+                f"a corrupted run of {tuple(found)} for tokens {tuple(tokens.shape)}"
+            )
         with self._masked(tokens, by_sample, corrupted):
             wanted = None if positions is None else positions.repeat(samples, 1)
             logits = self._logits(tokens.repeat(samples, 1), wanted)
@@ -80,8 +86,8 @@ class CircuitModel(nn.Module):
 
     @contextmanager
     def _masked(self, tokens: Tensor, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
-        self.stream.mask(keep, corrupted)
         self.stream.fit(keep.shape[0] * tokens.numel(), self.width, self.dtype, tokens.device)
+        self.stream.mask(keep, corrupted)
         try:
             yield
         finally:

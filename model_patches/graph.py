@@ -41,13 +41,37 @@ class Node:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model decides its edge graph."""
+    """What of a model decides its edge graph. Raises ValueError for an impossible one."""
 
     layers: int
     query_heads: int
     key_value_heads: int
     embeddings: tuple[Literal["tok_embeds", "pos_embeds"], ...]
     parallel_residual: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "query_heads", "key_value_heads"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+        if self.query_heads % self.key_value_heads:
+            raise ValueError(
+                f"{self.query_heads} query heads cannot share {self.key_value_heads} key/value heads evenly"
+            )
+        if self.embeddings not in (("tok_embeds",), ("tok_embeds", "pos_embeds")):
+            raise ValueError(
+                f"embeddings must be tok_embeds, or tok_embeds and pos_embeds, not {self.embeddings}"
+            )
+        if type(self.parallel_residual) is not bool:
+            raise ValueError(f"parallel_residual must be true or false, not {self.parallel_residual!r}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(writers, readers), known without listing them."""
+        readers_per_layer = self.query_heads + 2 * self.key_value_heads + 1
+        return len(self.embeddings) + self.layers * (
+            self.query_heads + 1
+        ), self.layers * readers_per_layer + 1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model_patches.architectures import Architecture, blocks_of
 from model_patches.graph import EdgeGraph, ReaderGroup
-from model_patches.projections import HeadReader, HeadWriter, LayerReads, attention_rows
+from model_patches.projections import HeadReader, HeadWriter, attention_rows
 from model_patches.stream import WriterStream, write_through
 
 
@@ -66,12 +66,12 @@ def _patch_attention(
     group: ReaderGroup,
     index: int,
 ) -> None:
-    shape, reads = stream.graph.shape, LayerReads()
+    shape = stream.graph.shape
     norm = block.get_submodule(architecture.attention_norm)
     paths = architecture.query_key_value
     rows = attention_rows(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
     for path, row in zip(paths, rows, strict=True):
-        _swap(block, path, lambda linear, row=row: HeadReader(linear, reads, row))
+        _swap(block, path, lambda linear, row=row: HeadReader(linear, stream, row))
     first = stream.graph.first_head(layer)
     _swap(
         block,
@@ -82,16 +82,15 @@ def _patch_attention(
     def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not stream.masking:
             return None
-        thread = inputs[0]
-        reads.normed = thread  # carried to `after`, which puts the normed reads in its place
-        return (stream.read(group, index, thread),)
+        stream.thread = inputs[0]  # carried to `after`
+        return (stream.read(group, index, inputs[0]),)
 
     def after(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not stream.masking:
-            reads.normed = None
             return None
-        thread, reads.normed = reads.normed, output
-        return thread  # the attention's own code wants [batch, seq, width]; its projections look at `reads`
+        stream.normed = output
+        # The attention's own code wants [batch, seq, width]; its projections look at `normed`.
+        return stream.thread
 
     norm.register_forward_pre_hook(before)
     norm.register_forward_hook(after)

@@ -22,14 +22,12 @@ from model_patches.stream import WriterStream
 class Projection(nn.Module):
     """A linear layer's parameters; `transposed` marks GPT-2's Conv1D, which stores [in, out]."""
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-
     def __init__(self, linear: nn.Module, num_heads: int) -> None:
         super().__init__()
         if not isinstance(linear, nn.Linear | Conv1D):
             raise TypeError(f"expected a linear layer, found {type(linear).__name__}")
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight: nn.Parameter = linear.weight  # type: ignore[assignment]
+        self.bias: nn.Parameter | None = linear.bias  # type: ignore[assignment]
         self.transposed = isinstance(linear, Conv1D)
         self.num_heads = num_heads
 
@@ -44,11 +42,11 @@ class HeadReader(Projection):
     `rows` are the heads' places among the layer's readers.
     """
 
-    reads: "LayerReads"
+    stream: WriterStream
 
-    def __init__(self, linear: nn.Module, reads: "LayerReads", rows: slice) -> None:
+    def __init__(self, linear: nn.Module, stream: WriterStream, rows: slice) -> None:
         super().__init__(linear, rows.stop - rows.start)
-        self.reads = reads
+        self.stream = stream
         self.rows = rows
 
     def head_weights(self) -> Float[Tensor, "heads width head_dim"]:
@@ -57,20 +55,13 @@ class HeadReader(Projection):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, width] -> [batch, seq, heads * head_dim]."""
-        if self.reads.normed is None:
+        if self.stream.normed is None:
             return self.plain(x)
-        reads = self.reads.normed[self.rows]
+        reads = self.stream.normed[self.rows]
         heads = _ProjectReads.apply(reads, self)
         _, batch, seq, _ = reads.shape
         out = heads.view(self.num_heads, batch, seq, -1).permute(1, 2, 0, 3).reshape(batch, seq, -1)
         return out if self.bias is None else out + self.bias
-
-
-class LayerReads:
-    """The normed reads [readers, batch, seq, width] of one layer's attention while it runs."""
-
-    def __init__(self) -> None:
-        self.normed: Tensor | None = None
 
 
 class HeadWriter(Projection):

@@ -65,13 +65,12 @@ class WriterStream:
         self.recorded: list[Tensor] | None = None
         self.keep: Tensor | None = None
         self.corrupted: WriterStates | None = None
+        # The normed reads [readers, batch, seq, width] of the attention that is running, and its thread.
+        self.normed: Tensor | None = None
+        self.thread: Tensor | None = None
         self.number = 0  # of masked passes so far
         self.differences = torch.empty(0)
         self.gradients = torch.empty(0)
-
-    @property
-    def recording(self) -> bool:
-        return self.recorded is not None
 
     @property
     def masking(self) -> bool:
@@ -93,7 +92,7 @@ class WriterStream:
 
     def stop(self) -> None:
         """Ends the pass, also after an error."""
-        self.recorded = self.keep = self.corrupted = None
+        self.recorded = self.keep = self.corrupted = self.normed = self.thread = None
 
     def states(self) -> WriterStates:
         """What the recorded pass wrote."""

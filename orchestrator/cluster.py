@@ -4,10 +4,15 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import ray
 from ray._private import worker as ray_worker
+from ray._private.authentication.authentication_token_setup import (
+    logger as token_log,
+)
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 from ray.exceptions import RayError
 
 from trainers.resources import Resources
@@ -53,12 +58,13 @@ def cluster(address: str | None) -> Iterator[None]:
 
 def use_token_if_there_is_one() -> None:
     """Ray starts clusters with token authentication once a token exists, yet clients that are given
-    an address send it only when told to."""
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
-        os.environ["RAY_AUTH_MODE"] = "token"
+    an address send it only when told to (RAY_AUTH_MODE)."""
+    before = token_log.level
+    token_log.setLevel(logging.ERROR)  # that authentication is on is no news to a user
+    try:
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    finally:
+        token_log.setLevel(before)
 
 
 def gangs(resources: Resources, nodes: Sequence[dict[str, float]]) -> int:

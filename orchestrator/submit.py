@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster import use_token_if_there_is_one
@@ -100,8 +101,10 @@ def _connect(address: str) -> JobSubmissionClient:
     use_token_if_there_is_one()
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
-        raise SpecError(f"--address: no Ray dashboard answers at {address}: {_first_line(error)}") from None
+    except (ConnectionError, RuntimeError, RayError) as error:
+        raise SpecError(
+            f"--address: no Ray dashboard lets us in at {address}: {_first_line(error)}"
+        ) from None
 
 
 def _follow(client: JobSubmissionClient, job: str, say: Callable[[str], None]) -> int:

@@ -92,8 +92,8 @@ def head() -> Iterator[Head]:
 def test_a_submitted_sweep_runs_and_what_belongs_at_home_stays_there(
     project: Path, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        monkeypatch.setenv(name, head.environment[name])
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", head.environment["RAY_AUTH_TOKEN"])
     runs = Folder.open(project / "results-here")
     said: list[str] = []
     code = submit(Path("sweeps/job.yaml"), runs.path, head.dashboard, ["--no-report"], say=said.append)

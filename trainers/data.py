@@ -69,7 +69,8 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{name: v if v is None else change(v) for name, v in values.items()})
+        changed: dict[str, Any] = {name: v if v is None else change(v) for name, v in values.items()}
+        return type(self)(**changed)
 
     def __len__(self) -> int:
         return self.clean.shape[0]

@@ -124,7 +124,7 @@ class Engine:
         max_gradient_norm: float | None = None,
         state: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`state` is what `Engine.state` gave earlier, on any number of ranks: training goes on from there."""
+        """`state` is what `Engine.state` gave earlier, on any number of ranks; training goes on there."""
         if state is not None:
             # Before DeepSpeed makes its own copies of the parameters.
             for name, parameter in parameters.items():

@@ -61,12 +61,13 @@ class TrialSpec(Spec):
     def group(self, loaded: Loaded) -> Group:
         """What this trial's points may be compared with."""
         count = loaded.model.graph.num_embeddings
+        convention = f"{count} embedding writer{'s' * (count > 1)}, {self.embeddings.replace('_', ' ')}"
         return Group(
             model=self.model.label,
             task=self.task.name,
             test_set=self.task.test_set,
             ablation=self.ablation,
-            edge_convention=f"{count} embedding writer{'s' * (count > 1)}, {self.embeddings.replace('_', ' ')}",
+            edge_convention=convention,
             method=self.method.title,
         )
 
