@@ -1,18 +1,14 @@
 """What trials cost: measured on earlier trials of their kind where there are any, else guessed from sizes."""
 
-import json
-import math
 import os
 import statistics
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from orchestrator.plan import Plan, PlannedTrial, read_result
+from orchestrator.weights import parameter_count
 from trainers.folder import Folder
-from trainers.model import ModelSpec
 from trainers.resources import Resources
 from trainers.result import TrialResult
 from trainers.spec import SpecError
@@ -81,20 +77,6 @@ def estimate_trial(trial: PlannedTrial, resources: Resources, earlier: Sequence[
     if parameters is None or parameters > TINY_PARAMETERS or resources.gpus_per_rank:
         return Estimate("unknown", None, base)
     return Estimate("guessed from the model's size", TRIAL_SECONDS + steps * STEP_SECONDS, base)
-
-
-def parameter_count(model: ModelSpec) -> int | None:
-    """Read from the headers of the safetensors files; None for a model on the hub."""
-    if model.hub is not None:
-        return None
-    return sum(_parameters_in(file) for file in model.files() if file.suffix == ".safetensors")
-
-
-def _parameters_in(file: Path) -> int:
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def _weight_bytes(trial: PlannedTrial, parameters: int, resources: Resources) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -12,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +19,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.attempt import Owner
 from orchestrator.cluster import cluster, gangs, live_nodes
+from orchestrator.code_version import code_version
 from orchestrator.lane import Gang, Lane, bundles
 from orchestrator.lease import elsewhere
 from orchestrator.observer import Observer
@@ -158,20 +157,6 @@ def run(
         seconds=time.monotonic() - started,
         stopped=stop.why if len(relay.ended) < len(todo) else "",
     )
-
-
-def code_version() -> str:
-    """The git commit of this code, with a + if files differ from it; CIRCUIT_SWEEP_COMMIT where there is
-    no repository (a submitted job), else the installed version."""
-    if commit := os.environ.get("CIRCUIT_SWEEP_COMMIT"):
-        return commit
-    git = ["git", "-C", str(Path(__file__).parents[1])]
-    try:
-        commit = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], stderr=subprocess.DEVNULL)
-        changed = subprocess.check_output([*git, "status", "--porcelain"], stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
-        return version("circuit-sweep")
-    return commit.decode().strip() + ("+" if changed.strip() else "")
 
 
 def _run_all(todo: Sequence[PlannedTrial], gang: Gang, lanes: int, relay: Relay, stop: Stop) -> None:

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from orchestrator.code_version import COMMIT_VARIABLE
 from trainers.progress import Progress
 from trainers.resources import Resources
 
@@ -27,7 +28,7 @@ class Rank:
             os.chdir(home)
         threads = str(resources.cpus_per_rank)
         os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
-        os.environ["CIRCUIT_SWEEP_COMMIT"] = code
+        os.environ[COMMIT_VARIABLE] = code
         # DeepSpeed calls deprecated names at every step; that would be all that a trial's log shows.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         if not resources.gpus_per_rank:

@@ -1,6 +1,7 @@
 """Submits a sweep as a job to a Ray cluster: the driver then runs inside it."""
 
 import asyncio
+import logging
 import os
 import shlex
 import time
@@ -11,6 +12,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster import use_token_if_there_is_one
+from orchestrator.code_version import COMMIT_VARIABLE, code_version
 from orchestrator.mirror_values import masked
 from trainers.spec import SpecError
 
@@ -49,9 +51,13 @@ def submit(
     """
     entrypoint = _entrypoint(spec, runs, options)
     client = _connect(address)
-    working_dir = {"working_dir": os.getcwd(), "excludes": _excludes(runs)}
+    environment = {
+        "working_dir": os.getcwd(),
+        "excludes": _excludes(runs),
+        "env_vars": {COMMIT_VARIABLE: code_version()},
+    }
     try:
-        job = client.submit_job(entrypoint=entrypoint, runtime_env=working_dir)
+        job = client.submit_job(entrypoint=entrypoint, runtime_env=environment)
     except (RuntimeError, ValueError) as error:  # larger than Ray's limit, or refused by the cluster
         raise SpecError(f"{address}: the job was not taken: {_first_line(error)}") from None
     say(f"job {job}: {entrypoint}")
@@ -98,6 +104,7 @@ def _excludes(runs: str) -> list[str]:
 def _connect(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
         raise SpecError(f"--address: found {address}; allowed: the dashboard's address, http://HOST:8265")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     use_token_if_there_is_one()
     try:
         return JobSubmissionClient(address)

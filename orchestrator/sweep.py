@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model_patches.architectures import architecture_of
+from orchestrator.weights import parameter_count
 from orchestrator.yaml_source import Source, read_yaml
 from trainers.model import ModelSpec
 from trainers.resources import Resources
@@ -171,7 +172,7 @@ def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[Trial
             trial = _trial(sweep, assignments)
             if not models:
                 continue
-            _check_family(trial.model)
+            _check_files(trial.model)
             for seed in _seeds(sweep, trial, assignments):
                 seeded = trial.model_copy(update={"seed": seed})
                 trials.setdefault(seeded.trial_id, seeded)
@@ -185,8 +186,8 @@ def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[Trial
     return list(trials.values())
 
 
-def _check_family(model: ModelSpec) -> None:
-    """Raises SpecError for a model folder of a family that we cannot mask."""
+def _check_files(model: ModelSpec) -> None:
+    """Raises SpecError for a model folder of a family that we cannot mask, or without sound weights."""
     if model.path is None:
         return
     config = next(file for file in model.files() if file.name == "config.json")
@@ -199,6 +200,7 @@ def _check_family(model: ModelSpec) -> None:
         raise SpecError(f"model.path: {config} is not JSON: {error}") from None
     except ValueError as error:
         raise SpecError(f"model.path: {error}") from None
+    parameter_count(model)
 
 
 def _seeds(sweep: SweepSpec, trial: TrialSpec, assignments: list[_Assignment]) -> tuple[int, ...]:

@@ -25,6 +25,11 @@ def random_scores(graph: EdgeGraph, seed: int = 0) -> Tensor:
     return torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
 
 
+def test_the_same_circuit_is_the_same_bytes() -> None:
+    circuit = Circuit.top(GROUPED, random_scores(GROUPED), 9)
+    assert len({circuit.save() for _ in range(20)}) == 1
+
+
 def test_top_keeps_the_largest_scores_and_leaves_out_what_is_no_edge() -> None:
     scores = random_scores(GROUPED)
     scores[~GROUPED.allowed] = 100
@@ -159,27 +164,31 @@ def test_a_saved_circuit_comes_back(tmp_path: Path, convention: Embeddings) -> N
     assert loaded.edges == circuit.edges
 
 
-def parts() -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a good file."""
+def parts() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description of a good file."""
     circuit = Circuit.top(GROUPED, random_scores(GROUPED), 9)
     content = circuit.save()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])["__metadata__"]
-    return {"scores": circuit.scores, "kept": circuit.kept}, header
+    return {"scores": circuit.scores, "kept": circuit.kept}, json.loads(header["circuit"])
+
+
+def described(tensors: dict[str, Tensor], description: object) -> bytes:
+    return save_safetensors(tensors, {"circuit": json.dumps(description)})
 
 
 def with_shape(**changes: object) -> bytes:
-    tensors, header = parts()
-    return save_safetensors(tensors, header | {"shape": json.dumps(json.loads(header["shape"]) | changes)})
+    tensors, description = parts()
+    return described(tensors, description | {"shape": description["shape"] | changes})
 
 
-def with_header(**changes: str) -> bytes:
-    tensors, header = parts()
-    return save_safetensors(tensors, header | changes)
+def with_header(**changes: object) -> bytes:
+    tensors, description = parts()
+    return described(tensors, description | changes)
 
 
 def with_tensors(**changes: Tensor) -> bytes:
-    tensors, header = parts()
-    return save_safetensors(tensors | changes, header)
+    tensors, description = parts()
+    return described(tensors | changes, description)
 
 
 def raw(header: bytes, length: int | None = None, data: bytes = b"") -> bytes:
@@ -206,14 +215,15 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
     "header a list": lambda: raw(b"[1, 2]"),
     "header deep": lambda: raw(b"[" * 200_000),
     "no metadata": lambda: save_safetensors(parts()[0]),
-    "no shape": lambda: save_safetensors(parts()[0], {"embeddings": "maskable"}),
+    "no shape": lambda: described(parts()[0], {"embeddings": "maskable"}),
     "another format": lambda: with_header(format="circuit-sweep/tracr/1"),
     "a later format": lambda: with_header(format="circuit-sweep/circuit/2"),
     "unknown convention": lambda: with_header(embeddings="sometimes"),
-    "shape not JSON": lambda: with_header(shape="{"),
-    "shape deep": lambda: with_header(shape="[" * 200_000),
-    "shape a number": lambda: with_header(shape="7"),
-    "shape lacks heads": lambda: with_header(shape='{"layers": 2, "embeddings": []}'),
+    "description not JSON": lambda: save_safetensors(parts()[0], {"circuit": "{"}),
+    "description deep": lambda: save_safetensors(parts()[0], {"circuit": "[" * 200_000}),
+    "description a number": lambda: described(parts()[0], 7),
+    "shape a number": lambda: with_header(shape=7),
+    "shape lacks heads": lambda: with_header(shape={"layers": 2, "embeddings": []}),
     "shape with more": lambda: with_shape(experts=3),
     "a billion layers": lambda: with_shape(layers=10**9),
     "absurd layers": lambda: with_shape(layers=10**30),
@@ -236,7 +246,7 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
     "kept of floats": lambda: with_tensors(kept=torch.zeros(ROWS, COLUMNS)),
     "kept of bytes": lambda: with_tensors(kept=torch.zeros(ROWS, COLUMNS, dtype=torch.uint8)),
     "kept where no edge is": lambda: with_tensors(kept=torch.ones(ROWS, COLUMNS, dtype=torch.bool)),
-    "kept missing": lambda: save_safetensors({"scores": parts()[0]["scores"]}, parts()[1]),
+    "kept missing": lambda: described({"scores": parts()[0]["scores"]}, parts()[1]),
 }
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.attempt import Attempt, Owner
-from orchestrator.estimate import estimate, parameter_count
+from orchestrator.estimate import estimate
 from orchestrator.lease import Holder, Lease
 from orchestrator.plan import Plan, PlannedTrial, clear_the_way, plan
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
+from orchestrator.weights import parameter_count
 from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
 from trainers.result import Point, TrialResult

@@ -274,7 +274,16 @@ def test_a_model_folder_must_hold_weights_of_a_known_family(tmp_path: Path) -> N
     assert "names no model_type" in refusal(tmp_path, text)
     (folder / "config.json").write_text("{")
     assert "q.yaml:4: base.model.path: " in refusal(tmp_path, text)
-    (folder / "model.safetensors").unlink()
+    weights = folder / "model.safetensors"
+    for content in (b"", b"version https://git-lfs.github.com/spec/v1\n", header({"a": 1}), b"\xff" * 50):
+        model_folder(folder)
+        weights.write_bytes(content)
+        assert f"q.yaml:4: base.model.path: {weights} is not a safetensors file".replace(
+            f"{tmp_path}/", ""
+        ) == refusal(tmp_path, text)
+    weights.write_bytes(header({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}) + b"123")
+    assert "is cut short: found" in refusal(tmp_path, text)
+    weights.unlink()
     assert "holds no weights; allowed: *.safetensors" in refusal(tmp_path, text)
     (folder / "pytorch_model.bin").write_bytes(b"")
     assert "holds only pytorch_model.bin, which could run code" in refusal(tmp_path, text)
@@ -286,9 +295,14 @@ def model_folder(folder: Path, model_type: str | None = "gpt2") -> Path:
     """A model folder as far as planning looks at it: weights without a tensor."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": model_type} if model_type else {}))
-    header = b"{}      "
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (folder / "model.safetensors").write_bytes(header({}))
     return folder
+
+
+def header(content: object) -> bytes:
+    """The start of a safetensors file."""
+    text = json.dumps(content).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 NOT_YAML = {
