@@ -20,6 +20,7 @@ from trainers.trial import TrialSpec
 
 LINE_SECONDS = 10.0  # between two lines about running trials in a log file
 SHOWN = 8  # running trials shown by name
+FIXED_STEPS = 50  # what loading and evaluating costs a trial, in training steps, about
 
 
 @dataclass
@@ -39,6 +40,11 @@ class Display:
         self, plan: Plan, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._names = _names(plan)
+        self._divergences = {trial.trial_id: _divergence(trial) for trial in plan.missing}
+        self._work = {
+            trial.trial_id: FIXED_STEPS + trial.spec.method.steps_planned() for trial in plan.missing
+        }
+        self._work_done = 0.0  # of trials that ended here
         self._total = len(plan.trials)
         self._states = {trial.trial_id: trial.state for trial in plan.trials if trial.result is not None}
         self._todo = len(plan.missing)
@@ -78,6 +84,8 @@ class Display:
         with self._lock:
             running = self._running.pop(trial_id, None)
             self._states[trial_id] = result.status
+            work = self._work.pop(trial_id, 0.0)
+            self._work_done += work if running else 0.0
             seconds = self._clock() - running.started if running else None
         number = f"{len(self._states)}/{self._total}"
         if result.status == "complete":
@@ -134,19 +142,20 @@ class Display:
     def _summary_line(self) -> str:
         with self._lock:
             trials = [
-                f"{self._name(trial_id)}: {_state(running)}"
+                f"{self._name(trial_id)}: {self._state(trial_id, running)}"
                 for trial_id, running in list(self._running.items())[:SHOWN]
             ]
             return "; ".join([self._summary(), *trials])
 
     def _seconds_left(self) -> float | None:
-        """From the share of trials done so far, running ones in part; None before there is any."""
-        parts = [_share(running.progress) for running in self._running.values()]
-        done = self._finished_here + sum(parts)
+        """From the steps done so far; None before there is enough to go by."""
+        begun = [self._work.get(i, 0) * _share(running.progress) for i, running in self._running.items()]
+        done = self._work_done + sum(begun)
+        left = sum(self._work.values()) - sum(begun)
         elapsed = self._clock() - self._first
-        if done < 0.05 or elapsed < 1:
+        if elapsed < 1 or done < 0.03 * (done + left):
             return None
-        return elapsed * (self._todo - done) / done
+        return elapsed * left / done
 
     def _block(self) -> RenderableType:
         with self._lock:
@@ -156,12 +165,27 @@ class Display:
                 table.add_row(
                     ProgressBar(total=1.0, completed=share, width=16),
                     Text(self._name(trial_id)),
-                    Text(_state(running), "dim"),
+                    Text(self._state(trial_id, running), "dim"),
                 )
             hidden = len(self._running) - SHOWN
             if hidden > 0:
                 table.add_row("", Text(f"and {hidden} more", "dim"), "")
             return Group(Text(self._summary(), "bold"), table)
+
+    def _state(self, trial_id: str, running: Running) -> str:
+        again = f", attempt {running.attempt}" if running.attempt > 1 else ""
+        progress = running.progress
+        if progress is None:
+            return f"loading{again}"
+        values = progress.values
+        parts = [f"{progress.phase} {progress.step}/{progress.total}"]
+        if "sparsity" in values:
+            target = f" (target {percent(values['target_sparsity'])})" if "target_sparsity" in values else ""
+            parts.append(f"sparsity {percent(values['sparsity'])}{target}")
+        divergence = self._divergences.get(trial_id, "")
+        if divergence in values:
+            parts.append(f"{divergence} {significant(values[divergence])}")
+        return ", ".join(parts) + again
 
 
 def _names(plan: Plan) -> dict[str, str]:
@@ -176,26 +200,15 @@ def _name(trial: PlannedTrial, varied: list[tuple[str, object]]) -> str:
     return " ".join([trial.trial_id[:8], spec.model.label, spec.task.name, spec.method.name, *values])
 
 
+def _divergence(trial: PlannedTrial) -> str:
+    """The name under which a trial reports what it minimises."""
+    return trial.spec.task.metrics(trial.spec.model)[0]
+
+
 def _share(progress: Progress | None) -> float:
     if progress is None or progress.total <= 0:
         return 0.0
     return min(1.0, progress.step / progress.total)
-
-
-def _state(running: Running) -> str:
-    again = f", attempt {running.attempt}" if running.attempt > 1 else ""
-    progress = running.progress
-    if progress is None:
-        return f"loading{again}"
-    values = progress.values
-    parts = [f"{progress.phase} {progress.step}/{progress.total}"]
-    if "sparsity" in values:
-        target = f" (target {percent(values['target_sparsity'])})" if "target_sparsity" in values else ""
-        parts.append(f"sparsity {percent(values['sparsity'])}{target}")
-    divergence = next((name for name in ("kl", "divergence", "loss") if name in values), None)
-    if divergence is not None:
-        parts.append(f"{divergence} {significant(values[divergence])}")
-    return ", ".join(parts) + again
 
 
 def _found(result: TrialResult) -> str:

@@ -189,20 +189,22 @@ class Lane(tune.Trainable):
         return ray.get(futures)
 
     def _reasons(self, futures: list[Any], first: Any, call: str) -> str:
-        """Why ranks failed, the first one first: its peers often fail only because it is gone."""
+        """Why ranks failed, the likely cause last: a rank that died, else the one that failed first;
+        its peers often fail only because it is gone."""
         ray.wait(futures, num_returns=len(futures), timeout=2.0)
-        reasons = []
-        for future in [first] + [other for other in futures if other is not first]:
+        raised, died = [], []
+        for future in [other for other in futures if other is not first] + [first]:
+            rank = f"rank {futures.index(future)}"
             try:
                 ray.get(future, timeout=0)
             except GetTimeoutError:
                 continue
             except RayTaskError as error:
-                reasons.append(f"rank {futures.index(future)} raised in {call}:\n{str(error).strip()}")
+                raised.append(f"{rank} raised in {call}:\n{str(error).strip()}")
             except RayError as error:
                 text = " ".join(str(error).split()).partition(" Some common causes")[0]
-                reasons.append(f"rank {futures.index(future)} died in {call}: {text}")
-        return "\n".join(reasons)
+                died.append(f"{rank} died in {call}: {text}")
+        return "\n".join(raised + died)
 
     def _kill(self) -> None:
         for rank in self._ranks:

@@ -213,8 +213,8 @@ def _signals(stop: Stop) -> Iterator[None]:
                 os.write(2, b"\x1b[?25h")  # the cursor, which the display hid
             os._exit(128 + number)
         stop.why = "interrupted"
-        text = "\nStopping when the running steps end; once more (Ctrl-C) stops at once.\n"
-        os.write(2, text.encode())
+        text = "Stopping when the running steps end; the same command goes on from there."
+        os.write(2, f"\n{text} Ctrl-C once more stops at once.\n".encode())
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -100,7 +100,8 @@ class Tracker:
             self._round()
         self._not_before = 0.0
         self._round()
-        if not any(watched.result for watched in self._watched.values()):
+        left = any(watched.result for watched in self._watched.values())
+        if self._mirror is not None and not left:
             self._call(self._end)
 
     def _round(self) -> None:

@@ -6,7 +6,7 @@ trace of how many ranks wrote it.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import safetensors.torch
@@ -26,6 +26,7 @@ class Checkpoints:
     folder: Folder
     ranks: Ranks
     every_seconds: float
+    check_attempt: Callable[[], None]  # raises when a newer attempt writes here
     warnings: list[str] = field(default_factory=list)
     last: float = field(default_factory=time.monotonic)
 
@@ -38,6 +39,7 @@ class Checkpoints:
         self.last = time.monotonic()
         if not self.ranks.is_first:
             return
+        self.check_attempt()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         metadata = {"step": str(step), "sha256": digest(tensors)}
         self.folder.write(_name(step), safetensors.torch.save(tensors, metadata=metadata))

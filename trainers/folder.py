@@ -37,7 +37,10 @@ class Folder:
         return cls(filesystem, path.rstrip("/"), text.rstrip("/"))
 
     def __truediv__(self, name: str) -> Self:
-        return type(self)(self.filesystem, f"{self.path}/{name}", f"{self.location}/{name}")
+        base, mark, query = self.location.partition("?")  # s3://bucket/runs?endpoint_override=...
+        if "://" not in base:
+            base, mark, query = self.location, "", ""
+        return type(self)(self.filesystem, f"{self.path}/{name}", f"{base}/{name}{mark}{query}")
 
     @property
     def is_local(self) -> bool:

@@ -21,7 +21,8 @@ Compute = Callable[[Tensor, Tensor, Batch], Float[Tensor, " batch"]]
 
 @dataclass(frozen=True)
 class Metric:
-    """`divergence` marks a distance from the full model: 0 there, with zero gradient."""
+    """`divergence` marks a distance from the full model: 0 there, with zero gradient.
+    `differentiable` is False for one that counts argmaxes: it has no gradient at all."""
 
     name: str
     label: str
@@ -29,6 +30,7 @@ class Metric:
     higher_is_better: bool
     compute: Compute
     divergence: bool = False
+    differentiable: bool = True
 
 
 def _mean(values: Float[Tensor, "batch scored"], batch: Batch) -> Float[Tensor, " batch"]:
@@ -93,13 +95,17 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("kl", "KL from the full model", "nats", False, kl, divergence=True),
         Metric("squared_error", "squared error to the full model", "", False, squared_error, divergence=True),
-        Metric("accuracy", "accuracy", "share", True, accuracy),
-        Metric("exact_match", "exact match with the full model", "share", True, exact_match),
+        Metric("accuracy", "accuracy", "share", True, accuracy, differentiable=False),
+        Metric(
+            "exact_match", "exact match with the full model", "share", True, exact_match, differentiable=False
+        ),
         Metric("logit_difference", "logit difference", "logits", True, logit_difference),
         Metric(
             "answer_log_probability", "log-probability of the answer", "nats", True, answer_log_probability
         ),
         Metric("answer_product", "output × (answer − ½)", "", True, answer_product),
-        Metric("same_output", "same output as the full model", "share", True, same_output),
+        Metric(
+            "same_output", "same output as the full model", "share", True, same_output, differentiable=False
+        ),
     )
 }

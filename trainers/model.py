@@ -90,6 +90,12 @@ class Loaded:
         config: Any = self.model.model.config
         return config.vocab_size
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model can read at once."""
+        config: Any = self.model.model.config
+        return config.max_position_embeddings
+
     def graph(self, embeddings: Embeddings) -> EdgeGraph:
         return EdgeGraph(self.model.graph.shape, embeddings)
 

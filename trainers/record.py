@@ -42,19 +42,20 @@ class Recorder:
         self.empty: dict[str, dict[str, float]] = {}
         self.started, self.cpu = time.time(), time.process_time()
         self.memory = _peak_memory()
-        self.last_step, self.last_time = 0, self.started
+        self.last_step, self.last_time, self.passed = 0, self.started, 0
         self.lines: list[str] = []
 
     def report(self, progress: Progress) -> Progress:
         """Adds the step's time, writes a line now and then, and hands the progress on."""
+        self.passed += 1  # not the difference of two steps: a resumed trial does not start at 0
         every = max(1, progress.total // REPORTS)
         last = progress.step == progress.total
         if not last and progress.phase == "train" and progress.step - self.last_step < every:
             return progress
-        now, steps = time.time(), max(1, progress.step - self.last_step)
+        now = time.time()
         if progress.phase == "train":
-            progress = progress.timed((now - self.last_time) / steps)
-        self.last_step, self.last_time = progress.step, now
+            progress = progress.timed((now - self.last_time) / self.passed)
+        self.last_step, self.last_time, self.passed = progress.step, now, 0
         line = {"time": round(now, 3), "attempt": self.execution.attempt, "phase": progress.phase}
         line |= {"step": progress.step, "total": progress.total} | progress.values
         if self.first:
@@ -72,7 +73,7 @@ class Recorder:
         """Writes the circuit and its edges; returns its row."""
         circuit, name = found.circuit, f"circuit-{number:03d}.safetensors"
         if self.first:
-            self._check_attempt()
+            self.check_attempt()
             self.folder.write(name, circuit.save())
             self.folder.write(f"edges-{number:03d}.json", _edges(circuit))
             if number == 0:
@@ -150,16 +151,16 @@ class Recorder:
         if not self.first:
             return
         self._flush()
-        self._check_attempt()
+        self.check_attempt()
         self.folder.write("result.json", result.model_dump_json(indent=1).encode())
 
     def _flush(self) -> None:
-        self._check_attempt()
+        self.check_attempt()
         if self.lines:
             self.folder.append("progress.jsonl", "".join(f"{line}\n" for line in self.lines).encode())
             self.lines.clear()
 
-    def _check_attempt(self) -> None:
+    def check_attempt(self) -> None:
         """No zombie writers: whoever finds a newer attempt in the folder ends itself."""
         content = self.folder.read("attempt.json")
         newest = json.loads(content)["attempt"] if content else self.execution.attempt

@@ -37,7 +37,7 @@ class TrialSpec(Spec):
     method: AnyMethod
     ablation: Literal["interchange", "zero"] = "interchange"
     embeddings: Embeddings = "maskable"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")
     def _fits(self) -> "TrialSpec":
@@ -90,7 +90,9 @@ def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generato
     """
     ranks = execution.ranks
     recorder = Recorder(spec, loaded, execution)
-    checkpoints = Checkpoints(execution.folder / "checkpoint", ranks, execution.resources.checkpoint_seconds)
+    checkpoints = Checkpoints(
+        execution.folder / "checkpoint", ranks, execution.resources.checkpoint_seconds, recorder.check_attempt
+    )
     session = Session(spec, loaded, ranks, execution.resources, checkpoints)
     try:
         yield recorder.report(Progress(0, spec.method.steps_planned(), phase="load"))

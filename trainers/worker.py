@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Generator
 
@@ -69,24 +70,38 @@ def run_by_hand(arguments: list[str]) -> int:
         if folder.exists("result.json"):
             raise SpecError(f"{folder.location}: has a result.json already; delete it to run the trial again")
         spec = TrialSpec.parse(json.loads(content), f"{folder.location}/spec.json")
-    except (SpecError, json.JSONDecodeError) as error:
+    except SpecError as error:
         print(error, file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"{folder.location}/spec.json: not JSON: {error}", file=sys.stderr)
         return 2
     world = int(os.environ.get("WORLD_SIZE", "1"))
     worker = Worker(
         int(os.environ.get("RANK", "0")),
         world,
         os.environ.get("MASTER_ADDR", "127.0.0.1"),
-        int(os.environ.get("MASTER_PORT", "29500")),
+        int(os.environ.get("MASTER_PORT") or _free_port()),
         Resources(ranks=world),
     )
-    worker.begin(spec.plain(), folder.location, _attempt(folder))
-    while (progress := worker.advance()) is not None:
-        if worker.ranks.is_first and (progress.step % max(1, progress.total // 20) == 0):
-            values = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
-            print(f"{progress.phase} {progress.step}/{progress.total}  {values}", flush=True)
+    try:
+        worker.begin(spec.plain(), folder.location, _attempt(folder))
+        while (progress := worker.advance()) is not None:
+            if worker.ranks.is_first and (progress.step % max(1, progress.total // 20) == 0):
+                values = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
+                print(f"{progress.phase} {progress.step}/{progress.total}  {values}", flush=True)
+    except SpecError as error:  # on all ranks alike
+        print(error, file=sys.stderr)
+        return 2
     worker.close()
     return 0
+
+
+def _free_port() -> int:
+    """For one rank started without torchrun."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _attempt(folder: Folder) -> int:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from trainers.data import Batch
-from trainers.methods.base import Discovery
+from trainers.methods.base import Discovery, Diverged
 from trainers.methods.ranking import Ranking, top_circuits
 from trainers.metrics import METRICS
 from trainers.progress import Progress
@@ -37,12 +37,15 @@ class EdgeAttributionPatching(Ranking):
     def _not_a_divergence(cls, metric: str | None) -> str | None:
         if metric is None:
             return None
-        allowed = [m.name for m in METRICS.values() if not m.divergence and m.higher_is_better]
+        scores = [m for m in METRICS.values() if m.higher_is_better and m.differentiable]
+        allowed = [m.name for m in scores if not m.divergence]
         if metric in METRICS and METRICS[metric].divergence:
             raise ValueError(
                 f"found '{metric}', a divergence from the full model: its gradient at all gates 1 is zero, "
                 f"so it scores nothing; allowed: {', '.join(allowed)}"
             )
+        if metric in METRICS and not METRICS[metric].differentiable:
+            raise ValueError(f"found '{metric}', which has no gradient; allowed: {', '.join(allowed)}")
         if metric not in allowed:
             raise ValueError(f"found '{metric}'; allowed: {', '.join(allowed)}")
         return metric
@@ -60,6 +63,8 @@ class EdgeAttributionPatching(Ranking):
         for batch in session.batches("train"):
             gradient = engine.run(self._attribute, session, batch)
             scores += session.ranks.total(gradient.double()).cpu()
+            if not scores.isfinite().all():
+                raise Diverged(f"example {done}: an EAP score is not finite")
             done = min(total, done + len(batch) * session.ranks.world_size)
             yield Progress(done, total)
         ranking = scores.abs() if self.rank_by == "magnitude" else scores

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from model_patches.circuit import Circuit
 from trainers.data import batch_order
 from trainers.methods.base import Discovery, Diverged, Method
 from trainers.methods.gated_edges import GatedEdges, noise_for
@@ -68,8 +69,8 @@ class EdgePruning(Method):
     warmup_steps: int | None = Field(
         None, ge=0, description="of the target or penalty; default 80 % of steps"
     )
-    gate_lr: float = Field(0.05, gt=0)
-    multiplier_lr: float = Field(0.05, gt=0, description="of gradient ascent on λ1 and λ2")
+    gate_lr: float = Field(0.1, gt=0)
+    multiplier_lr: float = Field(0.1, gt=0, description="of gradient ascent on λ1 and λ2")
     lr_warmup_steps: int | None = Field(None, ge=0, description="default 5 % of steps")
     lr_decay: Literal["linear", "constant"] = "linear"
     weight_decay: float = Field(0.01, ge=0, description="of the gates; thaws gates far from their threshold")
@@ -99,12 +100,14 @@ class EdgePruning(Method):
         if (self.target_sparsity is None) == (self.penalty is None):
             found = "neither" if self.penalty is None else "both"
             raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, penalty")
-        if self.warmup == "logarithmic" and self.target_sparsity is not None and self.target_sparsity >= 1:
-            raise ValueError(
-                f"target_sparsity: found {self.target_sparsity}; allowed with logarithmic warm-up: below 1"
-            )
+        for key in ("target_sparsity", "writer_target_sparsity"):
+            target = getattr(self, key)
+            if self.warmup == "logarithmic" and target is not None and target >= 1:
+                raise ValueError(f"{key}: found {target}; allowed with logarithmic warm-up: below 1")
         if self.writer_target_sparsity is not None and not self.writer_gates:
             raise ValueError("writer_target_sparsity needs writer_gates: true")
+        if self.writer_target_sparsity is not None and self.target_sparsity is None:
+            raise ValueError("writer_target_sparsity needs target_sparsity; a penalty has no target")
         for key in ("warmup_steps", "lr_warmup_steps"):
             value = getattr(self, key)
             if value is not None and value > self.steps:
@@ -135,7 +138,7 @@ class EdgePruning(Method):
                 session.checkpoints.save(step + 1, engine.state() | path.state())
             yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
         final = gates.circuit(engine, session.graph)
-        return path.discovery(final, self._reached(final.sparsity))
+        return path.discovery(final, self._reached(final))
 
     def _loss(self, session: "Session", gates: "GatedEdges", step: int) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
@@ -189,9 +192,9 @@ class EdgePruning(Method):
     def _lr_warmup(self) -> int:
         return round(0.05 * self.steps) if self.lr_warmup_steps is None else self.lr_warmup_steps
 
-    def _reached(self, sparsity: float) -> tuple[str, ...]:
-        """The warning of a target that did not bind."""
-        target = self.target_sparsity
-        if target is None or target >= 1 or abs(sparsity - target) <= 0.005:
+    def _reached(self, final: Circuit) -> tuple[str, ...]:
+        """The warning of a target that did not bind. The nearest number of edges is always near enough."""
+        target, tolerance = self.target_sparsity, max(0.005, 0.5 / final.graph.num_edges)
+        if target is None or target >= 1 or abs(final.sparsity - target) <= tolerance:
             return ()
-        return (f"target sparsity {target:g} did not bind: the final circuit's is {sparsity:.4f}",)
+        return (f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f}",)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from model_patches import gates as hard_concrete
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
 from trainers.distributed import Engine
+from trainers.methods.base import Diverged
 
 if TYPE_CHECKING:
     from trainers.methods.edge_pruning import EdgePruning
@@ -81,16 +81,22 @@ class GatedEdges:
         return _product(hard_concrete.probability_open, self.edges, self.writers, self.edge_writer)
 
     def circuit(self, engine: Engine, graph: EdgeGraph) -> Circuit:
-        """Keeps round(Σ gates) edges, those with the largest gates, ties by edge index."""
+        """Keeps round(Σ gates) edges, those with the largest gates, ties by edge index.
+
+        Raises Diverged when a gate is not finite.
+        """
         edges = engine.value("edges").cpu()
         writers = engine.value("writers").cpu() if self.writers is not None else None
         of_edge = self.edge_writer.cpu()
         final = hard_concrete.published_mask if self.published else hard_concrete.expected
-        num_edges = round(float(_product(final, edges, writers, of_edge).double().sum()))
-        # Gates saturate at 0 and 1 in fp32; their logarithm, monotone in them, still tells them apart.
-        ranked = edges
-        if writers is not None:
-            ranked = F.logsigmoid(edges) + F.logsigmoid(writers)[of_edge]
+        gates = _product(final, edges, writers, of_edge)
+        if not gates.isfinite().all():
+            raise Diverged("the gates: not all of them are finite")
+        num_edges = round(float(gates.double().sum()))
+        # Gates saturate at 0 and 1; log_alpha, monotone in them, still tells them apart. A product of
+        # two gates has no such stand-in, and needs none: between the number of gates that are 1 and of
+        # those above 0 lies their sum, so the cut never falls among equal ones.
+        ranked = edges if writers is None else gates
         scores = torch.zeros(graph.allowed.numel()).index_copy(0, graph.flat_index, ranked.float())
         return Circuit.top(graph, scores.view(graph.allowed.shape), num_edges)
 

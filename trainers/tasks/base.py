@@ -22,7 +22,7 @@ class Task(Spec):
     """
 
     version: ClassVar[int]
-    data_seed: int = Field(0, ge=0, description="decides the examples; the trial's seed never does")
+    data_seed: int = Field(0, ge=0, lt=2**63, description="decides the examples; the trial's seed never does")
 
     @property
     def test_set(self) -> str:

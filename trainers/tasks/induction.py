@@ -1,11 +1,13 @@
 """Induction: repeated random tokens (Olsson et al. 2022), for any model and vocabulary."""
 
+import math
 import random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainers.data import Example
+from trainers.spec import SpecError
 from trainers.tasks.base import SPLITS, Split, Task
 
 if TYPE_CHECKING:
@@ -29,19 +31,24 @@ class InductionTask(Task):
     validation: int = Field(128, ge=1)
     test: int = Field(512, ge=1)
 
+    @model_validator(mode="after")
+    def _shown_in_part(self) -> "InductionTask":
+        if not self.shown < self.period:
+            raise ValueError(f"shown: found {self.shown}; allowed: below period ({self.period})")
+        return self
+
+    def check(self, model: "ModelSpec") -> None:
+        if model.builtin is not None:
+            raise ValueError(f"task induction needs a language model, not {model.builtin}")
+
     @property
     def test_set(self) -> str:
         return f"{self.test} of period {self.period}, {self.shown} shown, data seed {self.data_seed}"
 
     def examples(self, split: Split, loaded: "Loaded") -> list[Example]:
-        """Raises ValueError when the vocabulary or the context is too small."""
+        """Raises SpecError when the vocabulary or the context is too small."""
         vocabulary = loaded.vocab_size
-        if not self.shown < self.period:
-            raise ValueError(f"task.shown: found {self.shown}; allowed: below period ({self.period})")
-        if vocabulary < 3 * self.period:
-            raise ValueError(
-                f"task.period: found {self.period}; this vocabulary allows {vocabulary // 3} at most"
-            )
+        self._fit(vocabulary, loaded.context)
         # One generator for all splits, drawn without repetition: the splits are disjoint.
         draw, seen, chosen = random.Random(self.data_seed), set[tuple[int, ...]](), list[Example]()
         for name in SPLITS:
@@ -61,6 +68,20 @@ class InductionTask(Task):
             if name == split:
                 break
         return chosen
+
+    def _fit(self, vocabulary: int, context: int) -> None:
+        if vocabulary < 3 * self.period:
+            raise SpecError(
+                f"task.period: found {self.period}; this vocabulary allows {vocabulary // 3} at most"
+            )
+        if self.period + self.shown > context:
+            found = f"task: period + shown is {self.period + self.shown}"
+            raise SpecError(f"{found}; this model reads {context} tokens at most")
+        wanted, different = self.train + self.validation + self.test, math.perm(vocabulary, self.period)
+        if wanted > different:
+            raise SpecError(
+                f"task: found {wanted} examples in all; this vocabulary has {different} different ones"
+            )
 
     def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
         del model
