@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 
 import ray
@@ -18,6 +19,7 @@ from ray.exceptions import RayError
 from trainers.resources import Resources
 from trainers.spec import SpecError
 
+KNOCK_SECONDS = 5.0
 OBJECT_STORE_BYTES = 200 * 2**20  # lanes pass nothing larger than a trial's spec
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -117,9 +119,24 @@ def _join(address: str) -> None:
             f"--address (or RAY_ADDRESS): found {address}; allowed: HOST:PORT of a running cluster's head, "
             "auto, or local. For an http:// address use `circuit-sweep submit`"
         )
+    _knock(address)
     use_token_if_there_is_one()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, RayError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SpecError(f"--address (or RAY_ADDRESS): no Ray cluster joined at {address}: {reason}") from None
+
+
+def _knock(address: str) -> None:
+    """Ray itself retries a dead address for many minutes. Raises SpecError when nobody answers."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SpecError(
+            f"--address (or RAY_ADDRESS): nobody answers at {address} ({error}); allowed: HOST:PORT of a "
+            "running cluster's head, auto, or local"
+        ) from None

@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,6 @@ from model_patches.circuit_model import CircuitModel
 from model_patches.tracr import TracrProgram
 from tests.tiny_models import tiny_model
 from trainers.checkpoint import Checkpoints
-from trainers.data import Example
 from trainers.distributed import Ranks
 from trainers.folder import Folder
 from trainers.methods.base import Discovery
@@ -74,7 +73,7 @@ def session(
     data = {"model": loaded.spec.canonical(), "task": task, "method": method, **fields}
     spec = TrialSpec.parse(data, "spec.json")
     checkpoints = Checkpoints(Folder.open(folder / "checkpoint"), ranks, 3600, lambda: None)
-    return Session(spec, loaded, ranks, Resources(zero_stage=zero_stage), checkpoints)
+    return Session(spec, loaded, ranks, Resources.parse({"zero_stage": zero_stage}, ""), checkpoints)
 
 
 def write_spec(folder: Path, spec: dict[str, Any], attempt: int = 1) -> TrialSpec:
@@ -118,9 +117,3 @@ def discover(session: Session) -> tuple[Discovery, list[Progress]]:
         except StopIteration as end:
             session.close()
             return end.value, reports
-
-
-def with_examples(session: Session, examples: Sequence[Example]) -> Session:
-    """The same examples in every split."""
-    session.examples = {"train": list(examples), "validation": list(examples), "test": list(examples)}
-    return session

@@ -41,6 +41,7 @@ class Recorder:
         self.full: dict[str, dict[str, float]] = {}
         self.empty: dict[str, dict[str, float]] = {}
         self.started, self.cpu = time.time(), time.process_time()
+        self.trained = False
         self.memory = _peak_memory()
         self.last_step, self.last_time, self.passed = 0, self.started, 0
         self.lines: list[str] = []
@@ -50,8 +51,10 @@ class Recorder:
         self.passed += 1  # not the difference of two steps: a resumed trial does not start at 0
         every = max(1, progress.total // REPORTS)
         last = progress.step == progress.total
-        if not last and progress.phase == "train" and progress.step - self.last_step < every:
+        training = progress.phase == "train"
+        if training and self.trained and not last and progress.step - self.last_step < every:
             return progress
+        self.trained = self.trained or training  # the first step is always told
         now = time.time()
         if progress.phase == "train":
             progress = progress.timed((now - self.last_time) / self.passed)
@@ -143,6 +146,7 @@ class Recorder:
             "device": str(self.execution.ranks.device),
             "attempt": self.execution.attempt,
             "host": socket.gethostname(),
+            "process": os.getpid(),
             "processor": platform.processor() or platform.machine(),
             "code": os.environ.get("CIRCUIT_SWEEP_COMMIT", "unknown"),
         }
