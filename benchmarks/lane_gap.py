@@ -45,7 +45,7 @@ def _span(folder: Path) -> tuple[str, float, float, str] | None:
     if result["status"] != "complete" or first is None:
         return None
     return (
-        f"{result['execution']['host']}:{result['execution']['process']}",
+        f"{result['execution']['host']}:{result['execution'].get('process')}",
         first,
         end,
         result["group"]["model"],

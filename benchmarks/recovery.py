@@ -26,6 +26,9 @@ def main(locations: list[str]) -> int:
         by_trial[point["trial_id"]].append(point)
     rows = defaultdict(list)
     for trial in results.trials.to_pylist():
+        if trial["status"] != "complete":
+            print(f"not counted: {trial['trial_id']} is {trial['status']}")
+            continue
         rows[trial["model"], trial["method"]].append((trial, by_trial[trial["trial_id"]]))
     print(f"{'model':20} {'method':40} {'recovered':>10} {'edges':>12} {'CPU s, median (max)':>20}")
     enough = True

@@ -29,6 +29,7 @@ from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources
 
+TERM_SECONDS = 20.0  # after SIGTERM
 POLL_SECONDS = 2.0  # how often trials that other drivers run are looked at
 
 
@@ -209,9 +210,11 @@ def _signals(stop: Stop) -> Iterator[None]:
 
     def handle(number: int, frame: object) -> None:
         if stop.why == "interrupted":
-            if os.isatty(2):
-                os.write(2, b"\x1b[?25h")  # the cursor, which the display hid
-            os._exit(128 + number)
+            _end_at_once()
+        if number == signal.SIGTERM:  # who sends it kills soon, and may have sent it to all of Ray, too
+            limit = threading.Timer(TERM_SECONDS, _end_at_once)
+            limit.daemon = True
+            limit.start()
         stop.why = "interrupted"
         text = "Stopping when the running steps end; the same command goes on from there."
         os.write(2, f"\n{text} Ctrl-C once more stops at once.\n".encode())
@@ -222,6 +225,13 @@ def _signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_at_once() -> None:
+    """Leaves the rest to Ray, whose processes end with this one; trials keep their checkpoints."""
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")  # the cursor, which the display hid
+    os._exit(130)
 
 
 def _reason(trial: Any) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -117,3 +117,11 @@ def discover(session: Session) -> tuple[Discovery, list[Progress]]:
         except StopIteration as end:
             session.close()
             return end.value, reports
+
+
+@contextmanager
+def working(**resources: Any) -> Iterator[Callable[[], Worker]]:
+    """Makes workers of one rank, as a lane does; checkpoints on demand only unless told otherwise."""
+    given = Resources.parse({"checkpoint_seconds": 3600, **resources}, "")
+    with joined():
+        yield lambda: Worker(0, 1, "127.0.0.1", free_port(), given)

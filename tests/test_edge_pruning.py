@@ -207,9 +207,10 @@ def test_the_final_circuit_is_that_of_the_last_gates(
     last: dict[str, Tensor] = {}
     step = Engine.step
 
-    def spy(engine: Engine, loss: Tensor, learning_rates: list[float]) -> None:
-        step(engine, loss, learning_rates)
+    def spy(engine: Engine, loss: Tensor, learning_rates: list[float]) -> bool:
+        applied = step(engine, loss, learning_rates)
         last["edges"] = engine.value("edges")
+        return applied
 
     monkeypatch.setattr(Engine, "step", spy)
     circuit = one_rank.discover(session)[0].found[0].circuit

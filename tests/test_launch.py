@@ -22,6 +22,7 @@ from orchestrator import launch
 from orchestrator.attempt import Attempt
 from orchestrator.lease import Holder
 from orchestrator.plan import plan, read_result
+from orchestrator.sweep import SweepSpec
 from tests.ray_cluster import ray_environment, ray_of_our_own
 from tests.standin import WORK, sweep
 from tests.test_lane import Notes
@@ -95,6 +96,23 @@ def test_a_killed_rank_costs_one_retry_and_the_trial_goes_on_from_its_checkpoint
     assert other.execution["attempt"] == 1, "nothing else is touched"
     (retry,) = (heard for heard in notes.heard if heard.startswith("retry"))
     assert retry.startswith("retry rank 1 died in advance")
+
+
+def test_real_trials_train_on_a_lane(runs: Folder, local_ray: None) -> None:
+    """The real worker: two trials on one gang that keeps the model, and a circuit from each."""
+    method = {"name": "edge_pruning", "steps": 20, "target_sparsity": 0.5}
+    base = {"model": {"builtin": "tracr-xproportion"}, "task": {"name": "tracr"}, "method": method}
+    content = {"name": "real", "question": "?", "base": base, "seeds": [0, 1], "resources": {"lanes": 1}}
+    one = SweepSpec.parse(content, "test")
+    notes = Notes()
+    outcome = launch.run(plan(one, runs), runs, one.resources, observers=[notes])
+    assert outcome.complete == 2, [trial.result for trial in plan(one, runs).trials]
+    for planned in plan(one, runs).trials:
+        assert planned.result is not None and planned.result.points[0].num_edges > 0
+        assert planned.result.execution["code"] not in ("", "unknown")
+        trial = runs / "trials" / planned.trial_id
+        assert {"edges.json", "circuit-000.safetensors", "rank-0.log"} <= set(trial.names())
+    assert notes.heard.count("start") == notes.heard.count("complete") == 2
 
 
 @pytest.mark.slow

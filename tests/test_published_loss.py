@@ -53,17 +53,18 @@ def spied(session: Session, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Stepp
     steps: list[Stepped] = []
     step = Engine.step
 
-    def spy(engine: Engine, loss: Tensor, learning_rates: list[float]) -> None:
+    def spy(engine: Engine, loss: Tensor, learning_rates: list[float]) -> bool:
         found: dict[str, Tensor] = {}
         values = {name: engine.value(name) for name in engine.parameters}
         hooks = [
             parameter.register_hook(lambda gradient, name=name: found.update({name: gradient.clone()}))
             for name, parameter in engine.parameters.items()
         ]
-        step(engine, loss, learning_rates)
+        applied = step(engine, loss, learning_rates)
         for hook in hooks:
             hook.remove()
         steps.append(Stepped(float(loss), values, found))
+        return applied
 
     monkeypatch.setattr(Engine, "step", spy)
     return steps, one_rank.discover(session)[1]

@@ -38,6 +38,8 @@ class Ranks:
             raise RuntimeError(f"gpus_per_rank is {resources.gpus_per_rank}, but this rank sees no GPU")
         if not gpu:
             os.environ["DS_ACCELERATOR"] = "cpu"
+            # Unset, DeepSpeed counts CPU devices by starting `numactl` at every step.
+            os.environ.setdefault("LOCAL_SIZE", "1")
         torch.set_num_threads(resources.cpus_per_rank)
         os.environ |= {
             "RANK": str(rank),
@@ -155,13 +157,17 @@ class Engine:
         """`function(*arguments)` with the model's weights at hand."""
         return self._call(function, *arguments)
 
-    def step(self, loss: Tensor, learning_rates: list[float]) -> None:
-        """One optimiser step. `loss` is this rank's; gradients are averaged over the ranks."""
+    def step(self, loss: Tensor, learning_rates: list[float]) -> bool:
+        """One optimiser step. `loss` is this rank's; gradients are averaged over the ranks.
+
+        False, on all ranks alike, when ZeRO skipped the step because a gradient is not finite.
+        """
         assert self.optimizer is not None, "an engine without groups does not train"
         for group, rate in zip(self.optimizer.param_groups, learning_rates, strict=True):
             group["lr"] = rate
         self._engine.backward(loss)
         self._engine.step()
+        return self._engine.was_step_applied()
 
     def value(self, name: str) -> Tensor:
         """A trained parameter in full, on every rank."""

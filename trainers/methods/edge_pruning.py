@@ -131,7 +131,8 @@ class EdgePruning(Method):
             loss, values = engine.run(self._loss, session, gates, step)
             if not all(map(math.isfinite, values.values())):
                 raise Diverged(f"step {step}: {', '.join(f'{k} = {v}' for k, v in values.items())}")
-            engine.step(loss, [rate * share for rate in rates])
+            if not engine.step(loss, [rate * share for rate in rates]):
+                raise Diverged(f"step {step}: a gradient is not finite")
             if path.wants(step):
                 path.add(step, gates.circuit(engine, session.graph))
             if session.checkpoints.due():
