@@ -17,12 +17,12 @@ class Point(Record):
     """One circuit of a trial, evaluated.
 
     `kind` says how it came about: the method's own `final` circuit, a circuit passed on the way
-    (`path`), or the top of a ranking at an asked edge budget (`budget`).
+    (`path`), the sparsest faithful one without the edges it can spare (`refined`), or the top of a ranking at an asked edge budget (`budget`).
     `metrics` maps split ("validation", "test") to metric name to mean over examples.
     """
 
     point: int
-    kind: Literal["final", "path", "budget"]
+    kind: Literal["final", "path", "refined", "budget"]
     num_edges: int
     num_edges_total: int
     num_edges_connected: int

@@ -19,7 +19,7 @@ class Found:
     """A circuit that a method found, and how."""
 
     circuit: Circuit
-    kind: Literal["final", "path", "budget"]
+    kind: Literal["final", "path", "refined", "budget"]
     target_sparsity: float | None = None
     step: int | None = None
 

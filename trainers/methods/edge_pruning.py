@@ -19,6 +19,7 @@ from trainers.data import batch_order
 from trainers.methods.base import Discovery, Diverged, Method
 from trainers.methods.gated_edges import GatedEdges, noise_for
 from trainers.methods.path import Path
+from trainers.methods.refine import refine
 from trainers.methods.schedules import rate_at, target_at
 from trainers.progress import Progress
 
@@ -88,6 +89,13 @@ class EdgePruning(Method):
     )
     path_points: int = Field(40, ge=0, description="circuits taken on the way, at equal steps")
 
+    refine_epsilon: float | None = Field(
+        None,
+        gt=0,
+        description="also take the sparsest circuit within this divergence (on training examples) and cut, "
+        "weakest first, every edge it can spare; one evaluation per edge",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_preset(cls, data: Any) -> Any:
@@ -118,7 +126,7 @@ class EdgePruning(Method):
         return self.steps
 
     def points_planned(self) -> int:
-        return self.path_points + 1
+        return self.path_points + 1 + (self.refine_epsilon is not None)
 
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         gates, path = GatedEdges.initial(self, session), Path(self, session.graph)
@@ -139,7 +147,11 @@ class EdgePruning(Method):
                 session.checkpoints.save(step + 1, engine.state() | path.state())
             yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
         final = gates.circuit(engine, session.graph)
-        return path.discovery(final, self._reached(final))
+        found = path.found(final)
+        if self.refine_epsilon is not None:
+            refined = yield from refine(session, found, self.refine_epsilon, self.steps)
+            found += [refined] if refined is not None else []
+        return Discovery(found, self.steps, self._reached(final))
 
     def _loss(self, session: "Session", gates: "GatedEdges", step: int) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""

@@ -89,9 +89,9 @@ class GatedEdges:
         writers = engine.value("writers").cpu() if self.writers is not None else None
         of_edge = self.edge_writer.cpu()
         final = hard_concrete.published_mask if self.published else hard_concrete.expected
-        gates = _product(final, edges, writers, of_edge)
-        if not gates.isfinite().all():
+        if not all(values.isfinite().all() for values in (edges, writers) if values is not None):
             raise Diverged("the gates: not all of them are finite")
+        gates = _product(final, edges, writers, of_edge)
         num_edges = round(float(gates.double().sum()))
         # Gates saturate at 0 and 1; log_alpha, monotone in them, still tells them apart. A product of
         # two gates has no such stand-in, and needs none: between the number of gates that are 1 and of

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
-from trainers.methods.base import Discovery, Found
+from trainers.methods.base import Found
 from trainers.methods.schedules import target_at
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ class Path:
             pairs = zip(state["path.scores"].cpu(), state["path.kept"].cpu().bool(), strict=True)
             self.circuits = [Circuit(self.graph, scores, kept) for scores, kept in pairs]
 
-    def discovery(self, final: Circuit, warnings: tuple[str, ...]) -> Discovery:
+    def found(self, final: Circuit) -> list[Found]:
         """The final circuit first, then the path's."""
         found = [Found(final, "final", self.method.target_sparsity, self.method.steps)]
         for step, circuit in zip(self.steps, self.circuits, strict=True):
             if not torch.equal(circuit.kept, final.kept):
                 found.append(Found(circuit, "path", self._target(step), step + 1))
-        return Discovery(found, self.method.steps, warnings)
+        return found
 
     def _target(self, step: int) -> float | None:
         method = self.method

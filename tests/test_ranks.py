@@ -1,0 +1,169 @@
+"""Two ranks find what one rank finds, and go on where one rank stopped."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import gang, one_rank
+from tests.tiny_models import save_tiny
+from trainers.distributed import Ranks
+from trainers.result import TrialResult
+from trainers.worker import Worker
+
+PRUNING: dict[str, Any] = {
+    "name": "edge_pruning", "steps": 24, "target_sparsity": 0.6, "path_points": 4, "gate_lr": 0.3,
+    "init_log_alpha": 0, "init_std": 2, "gate_samples": 2,
+}  # fmt: skip
+EAP: dict[str, Any] = {"name": "eap"}
+KILLED_AT = 7
+
+
+def specs(models: Path) -> dict[str, dict[str, Any]]:
+    """Numbers of examples and of edges that two ranks cannot share evenly, and a batch of one."""
+    xproportion = {"model": {"builtin": "tracr-xproportion", "dtype": "float64"}, "ablation": "zero"}
+    reverse = {"model": {"builtin": "tracr-reverse", "dtype": "float64"}, "embeddings": "always_on"}
+    programs = {"task": {"name": "tracr"}}
+    gpt2 = {"model": {"path": str(models / "gpt2")}, "task": one_rank.TINY_TASK}
+    llama = {"model": {"path": str(models / "llama")}, "task": one_rank.TINY_TASK}
+    exact = {"model": gpt2["model"] | {"dtype": "float64"}, "task": one_rank.TINY_TASK}
+    return {
+        "xproportion": {**xproportion, **programs, "method": PRUNING | {"writer_gates": True}},
+        "reverse": {**reverse, **programs, "method": PRUNING | {"batch_size": 7}},
+        "reverse eap": {**reverse, **programs, "method": EAP},
+        "one example a step": {**exact, "method": PRUNING | {"batch_size": 1}},
+        "gpt2 float64": {**exact, "method": PRUNING},
+        "gpt2": {**gpt2, "method": PRUNING},
+        "llama": {**llama, "method": PRUNING | {"max_gradient_norm": 1.0}},
+        "llama eap": {**llama, "method": EAP},
+        "random": {**llama, "method": {"name": "random"}},
+    }
+
+
+EXACT = ("xproportion", "reverse", "reverse eap", "one example a step", "gpt2 float64", "random")
+CLOSE = ("gpt2", "llama", "llama eap")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with one_rank.working(checkpoint_seconds=0) as make:
+        yield make()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, worker: Worker) -> Path:
+    """Every trial on two ranks; one that two ranks left midway, one that a single rank left."""
+    root = tmp_path_factory.mktemp("two")
+    for kind in ("gpt2", "llama"):
+        save_tiny(kind, root / "models" / kind)
+    trials = specs(root / "models")
+    for name, spec in trials.items():
+        one_rank.write_spec(root / name, spec)
+    one_rank.write_spec(root / "left by two", trials["gpt2 float64"])
+    (root / "left by two" / "stop.json").write_text(str(KILLED_AT + 1))
+    trial = one_rank.write_spec(root / "left by one", trials["gpt2 float64"])
+    worker.begin(trial.plain(), str(root / "left by one"), 1)
+    one_rank.advance(worker, KILLED_AT + 1)
+    folders = [str(root / name) for name in (*trials, "left by two", "left by one")]
+    resources = json.dumps({"ranks": 2, "checkpoint_seconds": 0, "batch_examples": 4})
+    ended = gang.torchrun(2, "tests.gang", resources, str(root / "said.json"), *folders)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return root
+
+
+def alone(worker: Worker, two: Path, name: str, folder: Path) -> TrialResult:
+    return one_rank.run(worker, folder, specs(two / "models")[name])
+
+
+def edges(folder: Path) -> list[set[tuple[str, str]]]:
+    """Of every point, in order."""
+    return [set(map(tuple, json.loads(path.read_bytes()))) for path in sorted(folder.glob("edges-*.json"))]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_two_ranks_find_the_circuits_of_one(name: str, two: Path, worker: Worker, tmp_path: Path) -> None:
+    first, second = alone(worker, two, name, tmp_path), one_rank.result(two / name)
+    assert (second.status, second.execution["ranks"], first.execution["ranks"]) == ("complete", 2, 1)
+    assert edges(two / name) == edges(tmp_path) and len(edges(tmp_path)) == len(first.points) >= 2
+    for one, other in zip(first.points, second.points, strict=True):
+        assert (one.kind, one.step, one.num_edges) == (other.kind, other.step, other.num_edges)
+        for split, scores in one.metrics.items():
+            assert other.metrics[split] == pytest.approx(scores, rel=1e-6, abs=1e-9)
+    assert second.num_examples == first.num_examples and second.trial_id == first.trial_id
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_in_float32_two_ranks_find_nearly_the_same(
+    name: str, two: Path, worker: Worker, tmp_path: Path
+) -> None:
+    first, second = alone(worker, two, name, tmp_path), one_rank.result(two / name)
+    (one, *_), (other, *_) = edges(tmp_path), edges(two / name)
+    assert len(one & other) >= 0.99 * len(one | other)
+    for split, scores in first.empty.items():
+        assert second.empty[split] == pytest.approx(scores, rel=1e-4, abs=1e-5)
+
+
+def test_what_two_ranks_left_one_finishes(two: Path, worker: Worker) -> None:
+    folder = two / "left by two"
+    assert not (folder / "result.json").exists()
+    saved = sorted(path.name for path in (folder / "checkpoint").iterdir())
+    assert saved[-1] == f"step-{KILLED_AT:09d}.safetensors"
+    result = one_rank.run(worker, folder, specs(two / "models")["gpt2 float64"], attempt=2)
+    lines = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["attempt"] == 2][:2] == [0, KILLED_AT + 1]
+    assert result.execution["ranks"] == 1
+    assert edges(folder) == edges(two / "gpt2 float64")
+
+
+def test_what_one_rank_left_two_finish(two: Path) -> None:
+    folder = two / "left by one"
+    steps = [json.loads(line)["step"] for line in (folder / "progress.jsonl").read_text().splitlines()]
+    assert steps[KILLED_AT + 1 : KILLED_AT + 3] == [0, KILLED_AT + 1]
+    assert edges(folder) == edges(two / "gpt2 float64")
+
+
+def test_reports_are_written_once(two: Path) -> None:
+    lines = [json.loads(line) for line in (two / "gpt2" / "progress.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["phase"] == "train"] == list(range(1, 25))
+    assert not list(two.rglob("*.part")) and not list((two / "gpt2").glob("checkpoint*"))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_an_engine_on_two_ranks_is_an_engine_on_one(stage: int, two: Path, worker: Worker) -> None:
+    """Sizes that two ranks do not share evenly; the state holds them in full."""
+    said = json.loads((two / "said.json").read_text())
+    expected = gang.engines(worker.ranks)
+    assert said[f"stage {stage} goes on"] and expected[f"stage {stage} goes on"]
+    assert said[f"stage {stage}"] == expected[f"stage {stage}"] == expected["stage 0"]
+    assert len(said["stage 3"]["exp_avg.edges"]) == 41 and said["stage 3"]["adam_steps"] == 6
+
+
+def test_what_ranks_tell_each_other(two: Path) -> None:
+    said = json.loads((two / "said.json").read_text())
+    assert said["shared"] == "\x00from the first" and said["nothing"] == ""
+    assert said["agreed"] == [True, False] and said["total"] == [[2.0, 1.0], True]
+
+
+@pytest.mark.slow
+def test_by_hand_on_two_ranks(tmp_path: Path) -> None:
+    """`torchrun -m trainers.trial FOLDER`, and once more: there is nothing left to do."""
+    spec = {
+        "model": {"builtin": "tracr-xproportion"},
+        "task": {"name": "tracr"},
+        "method": PRUNING,
+        "ablation": "zero",
+    }
+    one_rank.write_spec(tmp_path, spec)
+    ended = gang.torchrun(2, "trainers.trial", str(tmp_path))
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert "train 24/24" in ended.stdout and "squared_error" in ended.stdout
+    assert one_rank.result(tmp_path).execution["ranks"] == 2
+    again = gang.torchrun(2, "trainers.trial", str(tmp_path))
+    assert again.returncode != 0 and "has a result.json already" in again.stderr
+
+
+def test_a_rank_without_a_gpu_says_so() -> None:
+    with pytest.raises(RuntimeError, match="gpus_per_rank is 1.0, but this rank sees no GPU"):
+        Ranks.join(0, 1, "127.0.0.1", 1, one_rank.Resources(gpus_per_rank=1.0))
