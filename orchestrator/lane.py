@@ -162,7 +162,8 @@ class Lane(tune.Trainable):
             actor = start.options(scheduling_strategy=place, **options)
             self._ranks.append(actor.remote(number, resources, self._gang.home, self._gang.code))
         pids = self._all("pid", (), JOIN_LIMIT)
-        nodes = list(placement_group_table(group)["bundles_to_node_id"].values())[-resources.ranks :]
+        placed = placement_group_table(group)["bundles_to_node_id"]
+        nodes = [placed[bundle] for bundle in sorted(placed)][-resources.ranks :]
         here = ray.get_runtime_context().get_node_id()
         self._pids = [pid for pid, node in zip(pids, nodes, strict=True) if node == here]
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}

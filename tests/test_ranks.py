@@ -14,11 +14,11 @@ from trainers.result import TrialResult
 from trainers.worker import Worker
 
 PRUNING: dict[str, Any] = {
-    "name": "edge_pruning", "steps": 24, "target_sparsity": 0.6, "path_points": 4, "gate_lr": 0.3,
+    "name": "edge_pruning", "steps": 12, "target_sparsity": 0.6, "path_points": 4, "gate_lr": 0.3,
     "init_log_alpha": 0, "init_std": 2, "gate_samples": 2,
 }  # fmt: skip
 EAP: dict[str, Any] = {"name": "eap"}
-KILLED_AT = 7
+KILLED_AT = 5
 
 
 def specs(models: Path) -> dict[str, dict[str, Any]]:
@@ -30,19 +30,17 @@ def specs(models: Path) -> dict[str, dict[str, Any]]:
     llama = {"model": {"path": str(models / "llama")}, "task": one_rank.TINY_TASK}
     exact = {"model": gpt2["model"] | {"dtype": "float64"}, "task": one_rank.TINY_TASK}
     return {
-        "xproportion": {**xproportion, **programs, "method": PRUNING | {"writer_gates": True}},
+        "xproportion": {**xproportion, **programs, "method": PRUNING | {"batch_size": 1}},
         "reverse": {**reverse, **programs, "method": PRUNING | {"batch_size": 7}},
         "reverse eap": {**reverse, **programs, "method": EAP},
-        "one example a step": {**exact, "method": PRUNING | {"batch_size": 1}},
-        "gpt2 float64": {**exact, "method": PRUNING},
+        "gpt2 float64": {**exact, "method": PRUNING | {"writer_gates": True}},
         "gpt2": {**gpt2, "method": PRUNING},
         "llama": {**llama, "method": PRUNING | {"max_gradient_norm": 1.0}},
         "llama eap": {**llama, "method": EAP},
-        "random": {**llama, "method": {"name": "random"}},
     }
 
 
-EXACT = ("xproportion", "reverse", "reverse eap", "one example a step", "gpt2 float64", "random")
+EXACT = ("xproportion", "reverse", "reverse eap", "gpt2 float64")
 CLOSE = ("gpt2", "llama", "llama eap")
 
 
@@ -67,7 +65,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, worker: Worker) -> Path:
     worker.begin(trial.plain(), str(root / "left by one"), 1)
     one_rank.advance(worker, KILLED_AT + 1)
     folders = [str(root / name) for name in (*trials, "left by two", "left by one")]
-    resources = json.dumps({"ranks": 2, "checkpoint_seconds": 0, "batch_examples": 4})
+    resources = json.dumps({"ranks": 2, "checkpoint_seconds": 0})
     ended = gang.torchrun(2, "tests.gang", resources, str(root / "said.json"), *folders)
     assert ended.returncode == 0, ended.stderr[-4000:]
     return root
@@ -126,17 +124,16 @@ def test_what_one_rank_left_two_finish(two: Path) -> None:
 
 def test_reports_are_written_once(two: Path) -> None:
     lines = [json.loads(line) for line in (two / "gpt2" / "progress.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["phase"] == "train"] == list(range(1, 25))
+    assert [line["step"] for line in lines if line["phase"] == "train"] == list(range(1, 13))
     assert not list(two.rglob("*.part")) and not list((two / "gpt2").glob("checkpoint*"))
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_an_engine_on_two_ranks_is_an_engine_on_one(stage: int, two: Path, worker: Worker) -> None:
+def test_an_engine_on_two_ranks_is_an_engine_on_one(two: Path, worker: Worker) -> None:
     """Sizes that two ranks do not share evenly; the state holds them in full."""
-    said = json.loads((two / "said.json").read_text())
-    expected = gang.engines(worker.ranks)
-    assert said[f"stage {stage} goes on"] and expected[f"stage {stage} goes on"]
-    assert said[f"stage {stage}"] == expected[f"stage {stage}"] == expected["stage 0"]
+    said, expected = json.loads((two / "said.json").read_text()), gang.engines(worker.ranks)
+    for stage in (0, 1, 2, 3):
+        assert said[f"stage {stage} goes on"] and expected[f"stage {stage} goes on"]
+        assert said[f"stage {stage}"] == expected[f"stage {stage}"] == expected["stage 0"]
     assert len(said["stage 3"]["exp_avg.edges"]) == 41 and said["stage 3"]["adam_steps"] == 6
 
 
@@ -158,7 +155,7 @@ def test_by_hand_on_two_ranks(tmp_path: Path) -> None:
     one_rank.write_spec(tmp_path, spec)
     ended = gang.torchrun(2, "trainers.trial", str(tmp_path))
     assert ended.returncode == 0, ended.stderr[-4000:]
-    assert "train 24/24" in ended.stdout and "squared_error" in ended.stdout
+    assert "train 12/12" in ended.stdout and "squared_error" in ended.stdout
     assert one_rank.result(tmp_path).execution["ranks"] == 2
     again = gang.torchrun(2, "trainers.trial", str(tmp_path))
     assert again.returncode != 0 and "has a result.json already" in again.stderr

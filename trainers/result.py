@@ -17,7 +17,8 @@ class Point(Record):
     """One circuit of a trial, evaluated.
 
     `kind` says how it came about: the method's own `final` circuit, a circuit passed on the way
-    (`path`), the sparsest faithful one without the edges it can spare (`refined`), or the top of a ranking at an asked edge budget (`budget`).
+    (`path`), the sparsest faithful one without the edges it can spare (`refined`), or the top of a
+    ranking at an asked edge budget (`budget`).
     `metrics` maps split ("validation", "test") to metric name to mean over examples.
     """
 
