@@ -3,10 +3,10 @@
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -106,6 +106,18 @@ def run(worker: Worker, folder: Path, spec: dict[str, Any], attempt: int = 1) ->
 
 def result(folder: Path) -> TrialResult:
     return TrialResult.model_validate_json((folder / "result.json").read_bytes())
+
+
+Returned = TypeVar("Returned")
+
+
+def finish(steps: Generator[Progress, None, Returned]) -> Returned:
+    """Runs a generator to its end; what it returned."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def discover(session: Session) -> tuple[Discovery, list[Progress]]:

@@ -14,7 +14,7 @@ from tests import one_rank
 from tests.naive_model import NaiveModel
 from tests.tiny_models import tiny_model
 from trainers.distributed import Ranks
-from trainers.evaluate import empty_circuit, evaluate, evaluate_full
+from trainers.evaluate import empty_circuit, evaluate
 from trainers.methods import METHODS
 from trainers.methods.base import Diverged, Method
 from trainers.metrics import METRICS
@@ -265,9 +265,9 @@ def test_the_ends_of_every_curve(kind: str, models: dict[str, Loaded], ranks: Ra
     everything = one_rank.discover(session)[0].found[-1].circuit
     session.open()
     for split in ("validation", "test"):
-        full, empty = evaluate_full(session, split), empty_circuit(session)
+        empty = empty_circuit(session)
         assert everything.num_edges == session.graph.num_edges and empty.num_edges == 0
-        kept, nothing = evaluate(session, [everything, empty], split)
+        full, (kept, nothing) = one_rank.finish(evaluate(session, [everything, empty], split))
         assert list(full) == list(kept) == list(nothing) == list(session.metrics)
         assert full[session.divergence] == pytest.approx(0, abs=1e-12)
         for name in full:
@@ -282,10 +282,10 @@ def test_evaluation_does_not_depend_on_the_size_of_batches(
     session = one_rank.session(models["llama"], ranks, tmp_path, {"name": "random"})
     circuits = [item.circuit for item in one_rank.discover(session)[0].found]
     session.open()
-    together = evaluate(session, circuits, "test")
+    _, together = one_rank.finish(evaluate(session, circuits, "test"))
     session.resources = session.resources.model_copy(update={"batch_examples": 3})
     monkeypatch.setattr("trainers.evaluate.SIDE_BY_SIDE_BYTES", 1)
-    one_by_one = evaluate(session, circuits, "test")
+    _, one_by_one = one_rank.finish(evaluate(session, circuits, "test"))
     session.close()
     for first, second in zip(together, one_by_one, strict=True):
         assert first == pytest.approx(second, abs=1e-9)

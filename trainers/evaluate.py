@@ -1,6 +1,7 @@
 """Evaluation: circuits, the full model and the empty circuit on a split."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from model_patches.circuit import Circuit
 from trainers.data import Batch
+from trainers.progress import Progress
 from trainers.session import References, Session
 from trainers.tasks.base import Split
 
@@ -15,48 +17,51 @@ Scores = dict[str, float]
 SIDE_BY_SIDE_BYTES = 2**27  # of writer states: how many circuits share a forward pass
 
 
-@torch.no_grad()
-def evaluate(session: Session, circuits: Sequence[Circuit], split: Split) -> list[Scores]:
-    """Mean of every metric of the task over a split, one entry per circuit.
+def evaluate(
+    session: Session, circuits: Sequence[Circuit], split: Split
+) -> Generator[Progress, None, tuple[Scores, list[Scores]]]:
+    """Means of every metric of the task over a split: of the full model, then of each circuit.
 
-    Batches are outermost and circuits inside: a batch's reference passes serve all circuits.
+    Batches are outermost and circuits inside: a batch's reference passes serve all circuits. Yields
+    after every forward pass, so that a long evaluation does not look like a rank that hangs.
     """
     assert session.engine is not None, "evaluation runs inside the trial's engine"
     totals = torch.zeros(
-        len(circuits), len(session.metrics), dtype=torch.float64, device=session.ranks.device
+        1 + len(circuits), len(session.metrics), dtype=torch.float64, device=session.ranks.device
     )
     keeps = torch.stack([circuit.keep() for circuit in circuits])
+    done, examples = 0, len(session.examples[split])
     for batch in session.batches(split):
-        totals += session.engine.run(_circuit_totals, session, batch, keeps)
-    return _means(session, totals, split)
+        known: list[References] = []  # not an argument of `run`: DeepSpeed looks for tensors in those
+        totals[:1] += session.engine.run(partial(_full_totals, session, batch, known))
+        together = _side_by_side(session, batch.clean.numel())
+        for start in range(0, len(keeps), together):
+            rows, some = slice(1 + start, 1 + start + together), keeps[start : start + together]
+            totals[rows] += session.engine.run(partial(_circuit_totals, session, batch, known, some))
+            yield Progress(done, examples, phase="evaluate")
+        done = min(examples, done + len(batch) * session.ranks.world_size)
+    means = session.ranks.total(totals) / examples
+    full, *rest = (dict(zip(session.metrics, row, strict=True)) for row in means.tolist())
+    return full, rest
 
 
 @torch.no_grad()
-def evaluate_full(session: Session, split: Split) -> Scores:
-    """The full model's own metrics: 0 for every divergence."""
-    assert session.engine is not None, "evaluation runs inside the trial's engine"
-    totals = torch.zeros(1, len(session.metrics), dtype=torch.float64, device=session.ranks.device)
-    for batch in session.batches(split):
-        totals += session.engine.run(_full_totals, session, batch)
-    return _means(session, totals, split)[0]
+def _full_totals(session: Session, batch: Batch, known: list[References]) -> Float[Tensor, "1 metrics"]:
+    """The full model's sums over this rank's examples; leaves the batch's references in `known`."""
+    known.append(session.references(batch))
+    return _totals(session, known[0].full.unsqueeze(0), known[0], batch)
 
 
+@torch.no_grad()
 def _circuit_totals(
-    session: Session, batch: Batch, keeps: Float[Tensor, "circuits writers readers"]
+    session: Session,
+    batch: Batch,
+    known: list[References],
+    keeps: Float[Tensor, "circuits writers readers"],
 ) -> Float[Tensor, "circuits metrics"]:
-    """Sums over this rank's examples; several circuits share a forward pass."""
-    references = session.references(batch)
-    together, parts = _side_by_side(session, batch.clean.numel()), []
-    for start in range(0, len(keeps), together):
-        keep = keeps[start : start + together].to(session.ranks.device)
-        logits = session.logits(batch, keep, references)
-        parts.append(_totals(session, logits, references, batch))
-    return torch.cat(parts)
-
-
-def _full_totals(session: Session, batch: Batch) -> Float[Tensor, "1 metrics"]:
-    references = session.references(batch)
-    return _totals(session, references.full.unsqueeze(0), references, batch)
+    """Sums over this rank's examples, of circuits that share a forward pass."""
+    logits = session.logits(batch, keeps.to(session.ranks.device), known[0])
+    return _totals(session, logits, known[0], batch)
 
 
 def _totals(
@@ -67,12 +72,6 @@ def _totals(
 ) -> Float[Tensor, "circuits metrics"]:
     values = [session.measure(name, logits, references, batch).double() for name in session.metrics]
     return (torch.stack(values, -1) * batch.weight[:, None]).sum(-2)
-
-
-def _means(session: Session, totals: Float[Tensor, "circuits metrics"], split: Split) -> list[Scores]:
-    """Over all ranks' examples."""
-    means = session.ranks.total(totals) / len(session.examples[split])
-    return [dict(zip(session.metrics, row, strict=True)) for row in means.tolist()]
 
 
 def empty_circuit(session: Session) -> Circuit:

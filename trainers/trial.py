@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from model_patches.graph import Embeddings
 from trainers.checkpoint import Checkpoints
 from trainers.distributed import Ranks
-from trainers.evaluate import empty_circuit, evaluate, evaluate_full
+from trainers.evaluate import empty_circuit, evaluate
 from trainers.folder import Folder
 from trainers.methods import AnyMethod
 from trainers.methods.base import Discovery, Diverged
@@ -98,7 +98,7 @@ def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generato
         yield recorder.report(Progress(0, spec.method.steps_planned(), phase="load"))
         discovery = yield from _discover(session, recorder)
         yield recorder.report(Progress(discovery.steps, discovery.steps, phase="evaluate"))
-        points = _points(session, discovery, recorder)
+        points = yield from _points(session, discovery, recorder)
         recorder.complete(session, discovery, points, tuple(checkpoints.warnings))
         checkpoints.clear()
     except Diverged as error:  # on all ranks alike; any other error must end the gang
@@ -117,15 +117,18 @@ def _discover(session: Session, recorder: Recorder) -> Generator[Progress, None,
         yield recorder.report(progress)
 
 
-def _points(session: Session, discovery: Discovery, recorder: Recorder) -> list[Point]:
+def _points(
+    session: Session, discovery: Discovery, recorder: Recorder
+) -> Generator[Progress, None, list[Point]]:
     """Evaluates every found circuit, the full model and the empty circuit, on both splits."""
     circuits = [found.circuit for found in discovery.found] + [empty_circuit(session)]
     scores: dict[Split, list[dict[str, float]]] = {}
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
-        same = scores and session.examples[split] == session.examples["validation"]
-        scores[split] = scores["validation"] if same else evaluate(session, circuits, split)
-        recorder.full[split] = evaluate_full(session, split)
+        if scores and session.examples[split] == session.examples["validation"]:
+            scores[split], recorder.full[split] = scores["validation"], recorder.full["validation"]
+        else:
+            recorder.full[split], scores[split] = yield from evaluate(session, circuits, split)
         recorder.empty[split] = scores[split][-1]
     truth = session.spec.task.ground_truth(session.loaded)
     return [

@@ -25,10 +25,10 @@ def refine(
 ) -> Generator[Progress, None, Found | None]:
     """Takes the sparsest circuit whose divergence on the training examples is at most `epsilon` and
     tries to cut each of its edges once, the lowest score first; a cut stays when the divergence stays
-    within `epsilon`. One evaluation per edge; a progress report before each. None when no circuit
+    within `epsilon`. One evaluation per edge. None when no circuit
     qualifies or no edge can be spared.
     """
-    scores = evaluate(session, [one.circuit for one in found], "train")
+    _, scores = yield from evaluate(session, [one.circuit for one in found], "train")
     good = [one for one, score in zip(found, scores, strict=True) if score[session.divergence] <= epsilon]
     if not good:
         return None
@@ -39,7 +39,8 @@ def refine(
     for done, edge in enumerate(order):
         yield Progress(done, len(order), {"num_edges": float(circuit.num_edges)}, phase="refine")
         smaller = _without(circuit, edge)
-        if evaluate(session, [smaller], "train")[0][session.divergence] <= epsilon:
+        _, (score,) = yield from evaluate(session, [smaller], "train")
+        if score[session.divergence] <= epsilon:
             circuit = smaller
     if circuit.num_edges == best.circuit.num_edges:
         return None
