@@ -24,7 +24,7 @@ from trainers.spec import SpecError
 from trainers.tasks.base import SPLITS
 
 KINDS = ("gpt2", "llama", "tracr-reverse", "tracr-xproportion")
-NAMES = {method: method.model_fields["name"].default for method in METHODS}
+NAMES: dict[type[Method], str] = {method: method.model_fields["name"].default for method in METHODS}
 # The smallest settings that each method accepts; a new method with required fields adds its own.
 SMALL: dict[str, dict[str, Any]] = {
     "edge_pruning": {"penalty": 0.5, "steps": 6, "path_points": 3, "init_log_alpha": 0, "init_std": 2},
@@ -67,7 +67,7 @@ def test_a_method_reports_and_finds_circuits(
     ranks: Ranks,
     tmp_path: Path,
 ) -> None:
-    fields = {"ablation": ablation, "embeddings": embeddings}
+    fields: dict[str, Any] = {"ablation": ablation, "embeddings": embeddings}
     session = one_rank.session(models[kind], ranks, tmp_path, settings(method), **fields)
     found, reports = one_rank.discover(session)
     assert reports and reports[-1].step == reports[-1].total

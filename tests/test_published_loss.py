@@ -158,8 +158,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("ablation, embeddings", [("interchange", "maskable"), ("zero", "always_on")])
+CASES = [(name, "interchange", "maskable") for name in SETTINGS] + [
+    (name, "zero", "always_on") for name in ("sampled", "writer gates with node loss", "penalty")
+]
+
+
+@pytest.mark.parametrize("name, ablation, embeddings", CASES)
 def test_the_loss_is_the_published_one(
     name: str,
     ablation: str,

@@ -10,7 +10,6 @@ import pytest
 from tests import gang, one_rank
 from tests.tiny_models import save_tiny
 from trainers.distributed import Ranks
-from trainers.result import TrialResult
 from trainers.worker import Worker
 
 PRUNING: dict[str, Any] = {
@@ -40,10 +39,6 @@ def specs(models: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-EXACT = ("xproportion", "reverse", "reverse eap", "gpt2 float64")
-CLOSE = ("gpt2", "llama", "llama eap")
-
-
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     with one_rank.working(checkpoint_seconds=0) as make:
@@ -51,28 +46,41 @@ def worker() -> Iterator[Worker]:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, worker: Worker) -> Path:
-    """Every trial on two ranks; one that two ranks left midway, one that a single rank left."""
-    root = tmp_path_factory.mktemp("two")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
     for kind in ("gpt2", "llama"):
-        save_tiny(kind, root / "models" / kind)
-    trials = specs(root / "models")
-    for name, spec in trials.items():
-        one_rank.write_spec(root / name, spec)
-    one_rank.write_spec(root / "left by two", trials["gpt2 float64"])
+        save_tiny(kind, folder / kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
+    """Some trials on two ranks, and one that two ranks left midway."""
+    root = tmp_path_factory.mktemp("two")
+    one_rank.write_spec(root / "left by two", specs(models)["reverse"])
     (root / "left by two" / "stop.json").write_text(str(KILLED_AT + 1))
-    trial = one_rank.write_spec(root / "left by one", trials["gpt2 float64"])
+    return on_two_ranks(root, models, ["reverse", "gpt2"], "left by two")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, models: Path, worker: Worker) -> Path:
+    """Every other trial on two ranks, one that a single rank left, and `gang.engines`."""
+    root = tmp_path_factory.mktemp("many")
+    trial = one_rank.write_spec(root / "left by one", specs(models)["gpt2 float64"])
     worker.begin(trial.plain(), str(root / "left by one"), 1)
     one_rank.advance(worker, KILLED_AT + 1)
-    folders = [str(root / name) for name in (*trials, "left by two", "left by one")]
+    names = [name for name in specs(models) if name not in ("reverse", "gpt2")]
+    return on_two_ranks(root, models, names, "left by one", out=str(root / "said.json"))
+
+
+def on_two_ranks(root: Path, models: Path, names: list[str], *others: str, out: str = "") -> Path:
+    for name in names:
+        one_rank.write_spec(root / name, specs(models)[name])
+    folders = [str(root / name) for name in (*names, *others)]
     resources = json.dumps({"ranks": 2, "checkpoint_seconds": 0})
-    ended = gang.torchrun(2, "tests.gang", resources, str(root / "said.json"), *folders)
+    ended = gang.torchrun(2, "tests.gang", resources, out, *folders)
     assert ended.returncode == 0, ended.stderr[-4000:]
     return root
-
-
-def alone(worker: Worker, two: Path, name: str, folder: Path) -> TrialResult:
-    return one_rank.run(worker, folder, specs(two / "models")[name])
 
 
 def edges(folder: Path) -> list[set[tuple[str, str]]]:
@@ -80,11 +88,10 @@ def edges(folder: Path) -> list[set[tuple[str, str]]]:
     return [set(map(tuple, json.loads(path.read_bytes()))) for path in sorted(folder.glob("edges-*.json"))]
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_two_ranks_find_the_circuits_of_one(name: str, two: Path, worker: Worker, tmp_path: Path) -> None:
-    first, second = alone(worker, two, name, tmp_path), one_rank.result(two / name)
+def assert_same_circuits(folder: Path, alone: Path) -> None:
+    first, second = one_rank.result(alone), one_rank.result(folder)
     assert (second.status, second.execution["ranks"], first.execution["ranks"]) == ("complete", 2, 1)
-    assert edges(two / name) == edges(tmp_path) and len(edges(tmp_path)) == len(first.points) >= 2
+    assert edges(folder) == edges(alone) and len(edges(alone)) == len(first.points) >= 2
     for one, other in zip(first.points, second.points, strict=True):
         assert (one.kind, one.step, one.num_edges) == (other.kind, other.step, other.num_edges)
         for split, scores in one.metrics.items():
@@ -92,34 +99,38 @@ def test_two_ranks_find_the_circuits_of_one(name: str, two: Path, worker: Worker
     assert second.num_examples == first.num_examples and second.trial_id == first.trial_id
 
 
-@pytest.mark.parametrize("name", CLOSE)
-def test_in_float32_two_ranks_find_nearly_the_same(
-    name: str, two: Path, worker: Worker, tmp_path: Path
-) -> None:
-    first, second = alone(worker, two, name, tmp_path), one_rank.result(two / name)
-    (one, *_), (other, *_) = edges(tmp_path), edges(two / name)
+def assert_nearly_the_same(folder: Path, alone: Path) -> None:
+    (one, *_), (other, *_) = edges(alone), edges(folder)
     assert len(one & other) >= 0.99 * len(one | other)
+    first, second = one_rank.result(alone), one_rank.result(folder)
     for split, scores in first.empty.items():
         assert second.empty[split] == pytest.approx(scores, rel=1e-4, abs=1e-5)
 
 
-def test_what_two_ranks_left_one_finishes(two: Path, worker: Worker) -> None:
+def test_two_ranks_find_the_circuits_of_one(two: Path, models: Path, worker: Worker, tmp_path: Path) -> None:
+    """27 examples, 7 at a step, float64: every circuit of the trial is the same."""
+    one_rank.run(worker, tmp_path, specs(models)["reverse"])
+    assert_same_circuits(two / "reverse", tmp_path)
+
+
+def test_in_float32_two_ranks_find_nearly_the_same(
+    two: Path, models: Path, worker: Worker, tmp_path: Path
+) -> None:
+    """13 examples, 137 edges."""
+    one_rank.run(worker, tmp_path, specs(models)["gpt2"])
+    assert_nearly_the_same(two / "gpt2", tmp_path)
+
+
+def test_what_two_ranks_left_one_finishes(two: Path, models: Path, worker: Worker) -> None:
     folder = two / "left by two"
     assert not (folder / "result.json").exists()
     saved = sorted(path.name for path in (folder / "checkpoint").iterdir())
     assert saved[-1] == f"step-{KILLED_AT:09d}.safetensors"
-    result = one_rank.run(worker, folder, specs(two / "models")["gpt2 float64"], attempt=2)
+    result = one_rank.run(worker, folder, specs(models)["reverse"], attempt=2)
     lines = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["attempt"] == 2][:2] == [0, KILLED_AT + 1]
     assert result.execution["ranks"] == 1
-    assert edges(folder) == edges(two / "gpt2 float64")
-
-
-def test_what_one_rank_left_two_finish(two: Path) -> None:
-    folder = two / "left by one"
-    steps = [json.loads(line)["step"] for line in (folder / "progress.jsonl").read_text().splitlines()]
-    assert steps[KILLED_AT + 1 : KILLED_AT + 3] == [0, KILLED_AT + 1]
-    assert edges(folder) == edges(two / "gpt2 float64")
+    assert edges(folder) == edges(two / "reverse")
 
 
 def test_reports_are_written_once(two: Path) -> None:
@@ -128,17 +139,45 @@ def test_reports_are_written_once(two: Path) -> None:
     assert not list(two.rglob("*.part")) and not list((two / "gpt2").glob("checkpoint*"))
 
 
-def test_an_engine_on_two_ranks_is_an_engine_on_one(two: Path, worker: Worker) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["xproportion", "reverse eap", "gpt2 float64"])
+def test_more_trials_are_the_same(
+    name: str, many: Path, models: Path, worker: Worker, tmp_path: Path
+) -> None:
+    one_rank.run(worker, tmp_path, specs(models)[name])
+    assert_same_circuits(many / name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "llama eap"])
+def test_more_trials_are_nearly_the_same(
+    name: str, many: Path, models: Path, worker: Worker, tmp_path: Path
+) -> None:
+    one_rank.run(worker, tmp_path, specs(models)[name])
+    assert_nearly_the_same(many / name, tmp_path)
+
+
+@pytest.mark.slow
+def test_what_one_rank_left_two_finish(many: Path) -> None:
+    folder = many / "left by one"
+    steps = [json.loads(line)["step"] for line in (folder / "progress.jsonl").read_text().splitlines()]
+    assert steps[KILLED_AT + 1 : KILLED_AT + 3] == [0, KILLED_AT + 1]
+    assert edges(folder) == edges(many / "gpt2 float64")
+
+
+@pytest.mark.slow
+def test_an_engine_on_two_ranks_is_an_engine_on_one(many: Path, worker: Worker) -> None:
     """Sizes that two ranks do not share evenly; the state holds them in full."""
-    said, expected = json.loads((two / "said.json").read_text()), gang.engines(worker.ranks)
+    said, expected = json.loads((many / "said.json").read_text()), gang.engines(worker.ranks)
     for stage in (0, 1, 2, 3):
         assert said[f"stage {stage} goes on"] and expected[f"stage {stage} goes on"]
         assert said[f"stage {stage}"] == expected[f"stage {stage}"] == expected["stage 0"]
     assert len(said["stage 3"]["exp_avg.edges"]) == 41 and said["stage 3"]["adam_steps"] == 6
 
 
-def test_what_ranks_tell_each_other(two: Path) -> None:
-    said = json.loads((two / "said.json").read_text())
+@pytest.mark.slow
+def test_what_ranks_tell_each_other(many: Path) -> None:
+    said = json.loads((many / "said.json").read_text())
     assert said["shared"] == "\x00from the first" and said["nothing"] == ""
     assert said["agreed"] == [True, False] and said["total"] == [[2.0, 1.0], True]
 

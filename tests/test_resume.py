@@ -19,7 +19,7 @@ from trainers.worker import Worker
 STEPS = 9
 METHOD = {
     "name": "edge_pruning", "target_sparsity": 0.6, "steps": STEPS, "path_points": 4, "batch_size": 5,
-    "init_log_alpha": 0, "init_std": 2, "gate_lr": 0.3, "writer_gates": True, "max_gradient_norm": 0.5,
+    "init_log_alpha": 0, "init_std": 2, "gate_lr": 0.3, "writer_gates": True,
 }  # fmt: skip
 ONE_RANK = Ranks(0, 1, torch.device("cpu"))
 
@@ -28,6 +28,13 @@ ONE_RANK = Ranks(0, 1, torch.device("cpu"))
 def make() -> Iterator[Callable[[], Worker]]:
     """Workers that write a checkpoint at every step."""
     with one_rank.working(checkpoint_seconds=0) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Callable[[], Worker]]:
+    """The same without ZeRO: every stage computes the same bits, this one in the shortest time."""
+    with one_rank.working(checkpoint_seconds=0, zero_stage=0) as make:
         yield make
 
 
@@ -118,12 +125,12 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_gives_way_to_its_predecessor(
-    damage: str, make: Callable[[], Worker], spec: dict[str, Any], undisturbed: Path, tmp_path: Path
+    damage: str, quick: Callable[[], Worker], spec: dict[str, Any], undisturbed: Path, tmp_path: Path
 ) -> None:
-    killed_at(make, tmp_path, spec, 5)
+    killed_at(quick, tmp_path, spec, 5)
     newest = tmp_path / "checkpoint" / "step-000000005.safetensors"
     newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
-    worker = make()
+    worker = quick()
     trial = one_rank.write_spec(tmp_path, spec, 2)
     worker.begin(trial.plain(), str(tmp_path), 2)
     assert [p.step for p in one_rank.advance(worker, 2)] == [0, 5], "step 5 is done again"
@@ -138,12 +145,12 @@ def test_a_damaged_checkpoint_gives_way_to_its_predecessor(
 
 
 def test_without_a_whole_checkpoint_it_starts_anew(
-    make: Callable[[], Worker], spec: dict[str, Any], undisturbed: Path, tmp_path: Path
+    quick: Callable[[], Worker], spec: dict[str, Any], undisturbed: Path, tmp_path: Path
 ) -> None:
-    killed_at(make, tmp_path, spec, 5)
+    killed_at(quick, tmp_path, spec, 5)
     for path in (tmp_path / "checkpoint").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    result = one_rank.run(make(), tmp_path, spec, attempt=2)
+    result = one_rank.run(quick(), tmp_path, spec, attempt=2)
     assert_same_trial(tmp_path, undisturbed)
     assert sum("was damaged" in text for text in result.warnings) == 2
     assert [line["step"] for line in progress(tmp_path) if line["attempt"] == 2][1] == 1
@@ -151,17 +158,25 @@ def test_without_a_whole_checkpoint_it_starts_anew(
 
 @pytest.mark.parametrize("first, second", [(3, 0), (1, 3), (0, 2)])
 def test_a_trial_may_change_its_zero_stage(
-    first: int, second: int, spec: dict[str, Any], tmp_path: Path
+    first: int, second: int, spec: dict[str, Any], undisturbed: Path, tmp_path: Path
 ) -> None:
-    """Without clipping every stage computes the same bits, and the checkpoint does not know of stages."""
-    plain = spec | {"method": {key: v for key, v in METHOD.items() if key != "max_gradient_norm"}}
-    with one_rank.working(checkpoint_seconds=0) as make:
-        one_rank.run(make(), tmp_path / "whole", plain)
+    """The checkpoint does not know of stages."""
     with one_rank.working(checkpoint_seconds=0, zero_stage=first) as make:
-        killed_at(make, tmp_path / "parts", plain, 4)
+        killed_at(make, tmp_path, spec, 4)
     with one_rank.working(zero_stage=second) as make:
-        one_rank.run(make(), tmp_path / "parts", plain, attempt=2)
-    assert_same_trial(tmp_path / "parts", tmp_path / "whole")
+        one_rank.run(make(), tmp_path, spec, attempt=2)
+    assert_same_trial(tmp_path, undisturbed)
+
+
+def test_killed_while_it_evaluates(
+    quick: Callable[[], Worker], spec: dict[str, Any], undisturbed: Path, tmp_path: Path
+) -> None:
+    worker = quick()
+    worker.begin(one_rank.write_spec(tmp_path, spec).plain(), str(tmp_path), 1)
+    phases = [report.phase for report in one_rank.advance(worker, STEPS + 3)]
+    assert phases == ["load"] + ["train"] * STEPS + ["evaluate"] * 2
+    one_rank.run(quick(), tmp_path, spec, attempt=2)
+    assert_same_trial(tmp_path, undisturbed)
 
 
 # ---- checkpoints by themselves
