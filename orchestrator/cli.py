@@ -282,10 +282,9 @@ def _finished_text(finished: "Finished", runs: str) -> str:
     from orchestrator.wording import count, duration
 
     states = ", ".join(f"{number} {state}" for state, number in finished.plan.counts.items() if number)
-    ran = (
-        f"{count(finished.ran, 'trial')} ran in {duration(finished.seconds)}"
-        if finished.ran
-        else "nothing to do"
+    ended = f"{count(finished.ran, 'trial')} ended in {duration(finished.seconds)}"
+    ran = {"interrupted": f"interrupted; {ended}", "max_hours": f"stopped by --max-hours; {ended}"}.get(
+        finished.stopped, ended.replace("ended", "ran") if finished.ran else "nothing to do"
     )
     lines = [finished.table, ""] if finished.table else []
     lines.append(f"{finished.plan.sweep.name}: {ran}; now {states}")
@@ -295,7 +294,7 @@ def _finished_text(finished: "Finished", runs: str) -> str:
             lines.append(f"failed {trial.trial_id}: {reason[:200]}")
     if finished.plan.missing:
         lines.append(
-            f"{count(len(finished.plan.missing), 'trial')} missing; the same command goes on with them"
+            f"{count(len(finished.plan.missing), 'trial')} missing; run the same command again to go on"
         )
     if finished.plan.counts["failed"]:
         lines.append("To run failed trials again: add --retry-failed")

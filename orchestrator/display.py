@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -13,12 +13,14 @@ from rich.text import Text
 
 from orchestrator.plan import Plan, PlannedTrial
 from orchestrator.terminal import settings
+from orchestrator.trial_result import own_point
 from orchestrator.wording import count, duration, percent, significant
 from trainers.progress import Progress
 from trainers.result import TrialResult
 from trainers.trial import TrialSpec
 
 LINE_SECONDS = 10.0  # between two lines about running trials in a log file
+WARNING_CHARACTERS = 120  # shown of a warning when its trial ends
 SHOWN = 8  # running trials shown by name
 FIXED_STEPS = 50  # what loading and evaluating costs a trial, in training steps, about
 
@@ -53,6 +55,7 @@ class Display:
         self._clock = clock
         self._first = self._last_line = clock()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._console = console or Console(stderr=True)
         self._live: Live | None = None
         if self._todo:
@@ -76,9 +79,7 @@ class Display:
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         with self._lock:
             self._running.setdefault(trial_id, Running(self._clock())).progress = progress
-            due = self._live is None and self._clock() - self._last_line >= LINE_SECONDS
-        if due:
-            self._line(self._summary_line())
+        self._line_if_due()
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
         with self._lock:
@@ -90,12 +91,15 @@ class Display:
         number = f"{len(self._states)}/{self._total}"
         if result.status == "complete":
             time_taken = f", {duration(seconds)}" if seconds is not None else ", run by another driver"
-            self._line(f"✓ {number} {self._name(trial_id)}: {_found(result)}{time_taken}", "green")
+            warned = _warned(result.warnings)
+            text = f"✓ {number} {self._name(trial_id)}: {_found(result)}{time_taken}{warned}"
+            self._line(text, "yellow" if warned else "green")
         else:
             reason = (result.error or "no reason given").strip().splitlines()[-1][:200]
             self._line(f"✗ {number} {self._name(trial_id)}: failed: {reason}", "red")
 
     def close(self) -> None:
+        self._closed.set()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -112,6 +116,20 @@ class Display:
             self._live.start()
         else:
             self._line(f"{count(self._todo, 'trial')} to run; starting Ray and the first lanes")
+            threading.Thread(target=self._beat, name="display", daemon=True).start()
+
+    def _beat(self) -> None:
+        """Trials that load report nothing for minutes; the log shall show that the sweep is alive."""
+        while not self._closed.wait(LINE_SECONDS / 2):
+            self._line_if_due()
+
+    def _line_if_due(self) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._live is not None or now - self._last_line < LINE_SECONDS:
+                return
+            self._last_line = now
+        self._line(self._summary_line())
 
     @property
     def _finished_here(self) -> int:
@@ -133,7 +151,7 @@ class Display:
         if self._retries:
             parts.append(count(self._retries, "lost attempt"))
         if not self._running:
-            parts.append("waiting for the first lane")
+            parts.append("waiting for a lane" if self._finished_here or self._retries else "starting")
         left = self._seconds_left()
         if left is not None:
             parts.append(f"{duration(left)} left")
@@ -215,10 +233,18 @@ def _found(result: TrialResult) -> str:
     """The trial's own circuit, or how many it left."""
     if not result.points:
         return "no circuit"
-    finals = [point for point in result.points if point.kind == "final"]
-    if not finals:
+    point = own_point(result)
+    if point is None:
         return count(len(result.points), "circuit")
-    point = finals[-1]
     text = f"{count(point.num_edges, 'edge')} of {point.num_edges_total:,}"
     value = point.metrics.get("test", {}).get(result.divergence or "")
     return text if value is None else f"{text}, test {result.divergence} {significant(value)}"
+
+
+def _warned(warnings: Sequence[str]) -> str:
+    """The first warning in short, and how many there are."""
+    if not warnings:
+        return ""
+    first = " ".join(warnings[0].split())
+    first = first if len(first) <= WARNING_CHARACTERS else first[: WARNING_CHARACTERS - 1] + "…"
+    return f"; warning{f' 1 of {len(warnings)}' if len(warnings) > 1 else ''}: {first}"

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.lease import Lease, LeaseHeld
 from orchestrator.plan import Plan, clear_the_way, plan
@@ -53,6 +53,7 @@ class Finished:
     tracking_uri: str
     report: Folder | None
     table: str
+    stopped: Literal["", "interrupted", "max_hours"] = ""
 
 
 def drive(request: Request, say: Callable[[str], None]) -> Finished:
@@ -80,7 +81,8 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         table = publish_report([home], report) if report else ""
     ran = len(planned.missing) - len(after.missing)
     seconds = outcome.seconds if outcome else 0.0
-    return Finished(_exit_code(after, outcome), after, ran, seconds, tracking_uri, report, table)
+    stopped = outcome.stopped if outcome else ""
+    return Finished(_exit_code(after, outcome), after, ran, seconds, tracking_uri, report, table, stopped)
 
 
 def open_runs(location: str) -> Folder:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.plan import Plan, PlannedTrial, read_result
+from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.trial_result import read_result
 from orchestrator.weights import parameter_count
 from trainers.folder import Folder
 from trainers.resources import Resources
@@ -38,7 +39,7 @@ class PlanEstimate:
     """Of the trials of a plan that have no result yet.
 
     `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
-    (as many as fit on this machine, if the sweep does not say). `memory_bytes` is of the largest rank.
+    (as many as fit on this machine, if the sweep does not say; no more than there are trials). `memory_bytes` is of the largest rank.
     """
 
     seconds: float
@@ -58,7 +59,7 @@ def estimate(plan: Plan, runs: Folder) -> PlanEstimate:
         seconds=sum(known),
         unknown=len(each) - len(known),
         bases=tuple(sorted({one.basis for one in each})),
-        lanes=_lanes(resources),
+        lanes=_lanes(resources, len(each)),
         memory_bytes=max((one.memory_bytes for one in each if one.memory_bytes is not None), default=None),
     )
 
@@ -84,10 +85,12 @@ def _weight_bytes(trial: PlannedTrial, parameters: int, resources: Resources) ->
     return total // resources.ranks if resources.zero_stage == 3 else total
 
 
-def _lanes(resources: Resources) -> int | None:
-    if resources.lanes is not None or resources.gpus_per_rank:
-        return resources.lanes
-    return max(1, (os.cpu_count() or 1) // (resources.ranks * resources.cpus_per_rank))
+def _lanes(resources: Resources, missing: int) -> int | None:
+    """A lane without a trial is never started; None is unknown."""
+    lanes = resources.lanes
+    if lanes is None and not resources.gpus_per_rank:
+        lanes = (os.cpu_count() or 1) // (resources.ranks * resources.cpus_per_rank)
+    return None if lanes is None else max(1, min(lanes, missing))
 
 
 def _complete_results(plan: Plan, runs: Folder) -> Iterator[TrialResult]:

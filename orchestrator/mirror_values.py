@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.drawing import draw_circuit
-from orchestrator.results import EPSILON
+from orchestrator.trial_result import main_point
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.result import Point, TrialResult
@@ -69,20 +69,6 @@ def final_metrics(result: TrialResult) -> list[Metric]:
     return metrics
 
 
-def main_point(result: TrialResult) -> Point | None:
-    """The method's own circuit; of a ranking, the sparsest circuit that is faithful on validation
-    (divergence at most EPSILON), or else the most faithful one."""
-    finals = [point for point in result.points if point.kind == "final"]
-    if finals:
-        return finals[-1]
-    if not result.points:
-        return None
-    faithful = [point for point in result.points if _divergence(point, result) <= EPSILON]
-    if faithful:
-        return min(faithful, key=lambda point: point.num_edges)
-    return min(result.points, key=lambda point: (_divergence(point, result), point.num_edges))
-
-
 def tags(result: TrialResult) -> dict[str, str]:
     """Status, code, versions and machine of a trial that is over."""
     found: dict[str, Any] = {"status": result.status, "error": result.error}
@@ -125,10 +111,6 @@ def _title(result: TrialResult, point: Point) -> str:
     group = result.group
     what = f"{group.model}, {group.task}, {group.method}, " if group else ""
     return f"{what}seed {result.seed}: {point.num_edges:,} of {point.num_edges_total:,} edges"
-
-
-def _divergence(point: Point, result: TrialResult) -> float:
-    return point.metrics.get("validation", {}).get(result.divergence or "", float("inf"))
 
 
 def _point_values(point: Point) -> list[tuple[str, float]]:

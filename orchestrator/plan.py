@@ -5,11 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pydantic import ValidationError
-
 from orchestrator.attempt import Attempt, Owner
 from orchestrator.lease import elsewhere
 from orchestrator.sweep import SweepSpec
+from orchestrator.trial_result import RESULT, read_result
 from trainers.folder import Folder
 from trainers.result import TrialResult
 from trainers.spec import SpecError, nearest
@@ -17,7 +16,6 @@ from trainers.trial import TrialSpec
 
 State = Literal["complete", "failed", "running", "waiting", "orphaned"]
 STATES: tuple[State, ...] = ("complete", "failed", "running", "waiting", "orphaned")
-RESULT = "result.json"
 REMAINS = ("checkpoint", "progress.jsonl")  # what an attempt goes on from
 
 
@@ -114,19 +112,6 @@ def look(trial: Folder, runs: Folder, mine: Owner | None = None) -> tuple[State,
     if elsewhere(trial, runs, mine):
         return "running", None, ""
     return ("waiting" if Attempt.last(trial) is None else "orphaned"), None, ""
-
-
-def read_result(trial: Folder) -> tuple[TrialResult | None, str]:
-    """A trial's result, and what is wrong with its file: one of the two is always empty."""
-    content = trial.read(RESULT)
-    if content is None:
-        return None, ""
-    try:
-        return TrialResult.model_validate_json(content), ""
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return None, f"{RESULT}: not a result ({f'{where}: ' if where else ''}{first['msg']})"
 
 
 def _ordered(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.attempt import Attempt
 from orchestrator.observer import Observer
-from orchestrator.plan import read_result
+from orchestrator.trial_result import read_result
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources

@@ -12,18 +12,14 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 import yaml
-from pydantic import ValidationError
 
 from orchestrator.tables import POINT_COLUMNS, TRIAL_COLUMNS, table
+from orchestrator.trial_result import EPSILON, RESULT, read_result
 from trainers.folder import Folder
-from trainers.result import RESULT_SCHEMA, Point, TrialResult
+from trainers.result import Point, TrialResult
 from trainers.spec import SpecError
 
-# A circuit whose validation divergence is at most this is called faithful, unless the sweep's
-# objectives set another epsilon.
-EPSILON = 1e-3
 OWN_DIVERGENCE = "divergence"
-SPLITS = ("train", "validation", "test")
 
 Status = Literal["complete", "failed", "unreadable", "unfinished"]
 _BETTER: tuple[Status, ...] = ("complete", "failed", "unreadable", "unfinished")
@@ -212,29 +208,15 @@ def _asked_trials(
 
 
 def _read_trial(folder: Folder, trial_id: str) -> TrialRecord:
+    spec = _read_spec(folder)
     try:
-        content = folder.read("result.json")
+        result, problem = read_result(folder)
     except OSError as error:
-        return TrialRecord(trial_id, "unreadable", folder, error=f"result.json: {_first_line(error)}")
-    if content is None:
-        return TrialRecord(trial_id, "unfinished", folder, spec=_read_spec(folder))
-    try:
-        result = TrialResult.model_validate_json(content)
-        if result.trial_id != trial_id:
-            raise ValueError(f"it is the result of trial {result.trial_id}")
-        if result.result_schema != RESULT_SCHEMA:
-            raise ValueError(f"written with schema {result.result_schema}; readable: {RESULT_SCHEMA}")
-        unknown = {split for point in result.points for split in point.metrics} - set(SPLITS)
-        if unknown:
-            raise ValueError(f"found metrics of {sorted(unknown)}; allowed: {', '.join(SPLITS)}")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        why = f"result.json cannot be read: {path + ': ' if path else ''}{first['msg']}"
-        return TrialRecord(trial_id, "unreadable", folder, spec=_read_spec(folder), error=why)
-    except ValueError as error:
-        why = f"result.json cannot be used: {error}"
-        return TrialRecord(trial_id, "unreadable", folder, spec=_read_spec(folder), error=why)
+        return TrialRecord(trial_id, "unreadable", folder, spec=spec, error=f"{RESULT}: {_first_line(error)}")
+    if problem:
+        return TrialRecord(trial_id, "unreadable", folder, spec=spec, error=problem)
+    if result is None:
+        return TrialRecord(trial_id, "unfinished", folder, spec=spec)
     return TrialRecord(trial_id, result.status, folder, result, result.spec, result.error)
 
 

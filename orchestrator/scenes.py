@@ -23,6 +23,7 @@ from orchestrator.pareto import (
     sparsest_within,
 )
 from orchestrator.results import Results
+from orchestrator.settings import varied
 
 DISTINCTIONS = {
     "test_set": "test set {}",
@@ -166,32 +167,19 @@ def _letters(name: str) -> str:
 def settings(results: Results) -> dict[str, str]:
     """Trial id -> what sets it apart from the other trials of its method, e.g. `target_sparsity 0.9,
     steps 3000`: the fields of the method (and other fields, but seeds) that vary among them."""
-    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     columns = ["trial_id", "spec", "model", "task", "method"]
-    for row in results.trials.select(columns).to_pylist():
-        if row["spec"] is not None and row["method"] is not None:
-            specs = groups.setdefault((row["model"], row["task"], row["method"]), {})
-            specs[row["trial_id"]] = _flatten(json.loads(row["spec"]))
-    told: dict[str, str] = {}
-    for specs in groups.values():
-        paths = sorted({path for spec in specs.values() for path in spec} - {"seed"})
-        varied = [path for path in paths if len({repr(spec.get(path)) for spec in specs.values()}) > 1]
-        for trial_id, spec in specs.items():
-            parts = [f"{path.removeprefix('method.')} {_told(spec.get(path))}" for path in varied]
-            told[trial_id] = ", ".join(parts)
-    return told
+    specs = {
+        row["trial_id"]: ((row["model"], row["task"], row["method"]), json.loads(row["spec"]))
+        for row in results.trials.select(columns).to_pylist()
+        if row["spec"] is not None and row["method"] is not None
+    }
+    return {
+        trial_id: ", ".join(
+            f"{path.removeprefix('method.')} {_told(value)}" for path, value in sorted(fields, key=lambda field: field[0]) if path != "seed"
+        )
+        for trial_id, fields in varied(specs).items()
+    }
 
 
 def _told(value: object) -> str:
     return "none" if value is None else str(value)
-
-
-def _flatten(spec: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in spec.items():
-        path = f"{above}.{key}" if above else str(key)
-        if isinstance(value, dict):
-            flat |= _flatten(value, path)
-        else:
-            flat[path] = value
-    return flat

@@ -9,7 +9,8 @@ from typing import Any
 from orchestrator.attempt import Attempt
 from orchestrator.estimate import estimate_trial
 from orchestrator.lease import sweep_is_driven
-from orchestrator.plan import STATES, PlannedTrial, State, look, read_result
+from orchestrator.plan import STATES, PlannedTrial, State, look
+from orchestrator.trial_result import own_point, read_result
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
@@ -172,10 +173,9 @@ def _seconds_left(trials: Sequence[TrialStatus], typical: Mapping[str, float]) -
 
 
 def _final_values(result: TrialResult) -> dict[str, float]:
-    final = [point for point in result.points if point.kind == "final"]
-    if not final:
+    point = own_point(result)
+    if point is None:
         return {"circuits": float(len(result.points))}
-    point = final[-1]
     values = {"sparsity": point.sparsity, "num_edges": float(point.num_edges)}
     divergence = point.metrics.get("validation", {}).get(result.divergence or "")
     return values if divergence is None else values | {str(result.divergence): divergence}

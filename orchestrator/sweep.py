@@ -14,8 +14,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model_patches.architectures import architecture_of
+from orchestrator.results import OWN_DIVERGENCE
 from orchestrator.weights import parameter_count
 from orchestrator.yaml_source import Source, read_yaml
+from trainers.metrics import METRICS
 from trainers.model import ModelSpec
 from trainers.resources import Resources
 from trainers.spec import Location, Problem, Spec, SpecError, problems, shortened
@@ -31,7 +33,8 @@ class Objectives(Spec):
     """What the report's front weighs against the size of a circuit."""
 
     faithfulness: str = Field(
-        default="divergence", description="metric that the front minimises; `divergence` is the task's own"
+        default=OWN_DIVERGENCE,
+        description="divergence that the front minimises and every trial measures; `divergence` is the task's own",
     )
     epsilon: float = Field(
         default=1e-3,
@@ -52,8 +55,9 @@ class Block(Spec):
 
     @model_validator(mode="after")
     def _says_something_once(self) -> Self:
-        if not self.set and not self.grid:
-            raise ValueError("found neither set nor grid with an entry; allowed: at least one")
+        if not self.set and not self.grid and "set" not in self.model_fields_set:
+            allowed = "at least one, or `set: {}` for the base as it is"
+            raise ValueError(f"found neither set nor grid with an entry; allowed: {allowed}")
         for path in self.set.keys() & self.grid.keys():
             raise ValueError(f"{path}: found in both set and grid; allowed: in one of them")
         return self
@@ -138,9 +142,8 @@ class SweepSpec(Spec):
         """
         source = read_yaml(Path(path))
         if not isinstance(source.data, dict):
-            raise SpecError(
-                f"{path}: found {shortened(source.data)}; allowed: name, question, base, vary, ..."
-            )
+            found = "is empty" if source.data is None else f"found {shortened(source.data)}"
+            raise SpecError(f"{path}: {found}; allowed: name, question, base, vary, ...")
         folder = Path(os.path.abspath(path)).parent
         try:
             sweep = cls.model_validate_json(json.dumps(_with_absolute_paths(source.data, folder)))
@@ -167,9 +170,11 @@ class _Assignment:
 def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[TrialSpec]:
     trials: dict[str, TrialSpec] = {}
     found: dict[Problem, None] = {}
+    divergences: list[set[str]] = []  # what each trial's task measures
     for assignments in _combinations(sweep):
         try:
             trial = _trial(sweep, assignments)
+            divergences.append(_divergences(trial))
             if not models:
                 continue
             _check_files(trial.model)
@@ -181,9 +186,26 @@ def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[Trial
         except SpecError as error:
             path, _, message = str(error).partition(": ")  # model.path: no folder ...
             found[Problem(_origin(tuple(path.split(".")), assignments), message)] = None
+    if not found:
+        found |= dict.fromkeys(_faithfulness_problems(sweep.objectives, set.intersection(*divergences)))
     if found:
         raise _refusal(source, list(found))
     return list(trials.values())
+
+
+def _divergences(trial: TrialSpec) -> set[str]:
+    return {name for name in trial.task.metrics(trial.model) if METRICS[name].divergence}
+
+
+def _faithfulness_problems(objectives: Objectives, measured: set[str]) -> Iterator[Problem]:
+    """`measured` are the divergences that every trial has."""
+    allowed = [OWN_DIVERGENCE, *sorted(measured)]
+    if objectives.faithfulness not in allowed:
+        message = (
+            f"found {shortened(objectives.faithfulness)}; allowed: {', '.join(allowed)} "
+            "(the task's own divergence, or one that every trial of the sweep measures)"
+        )
+        yield Problem(("objectives", "faithfulness"), message)
 
 
 def _check_files(model: ModelSpec) -> None:

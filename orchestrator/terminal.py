@@ -1,11 +1,12 @@
 """What the commands print: plans and states, as text for people and as plain data for scripts."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.estimate import PlanEstimate
 from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.settings import varied
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.wording import count, duration, percent, significant
 from trainers.metrics import METRICS
@@ -15,9 +16,9 @@ LINES = 60  # trials listed on a terminal; --json lists all
 
 def plan_text(plan: Plan, cost: PlanEstimate) -> str:
     """The sweep, its trials with what tells them apart, and the cost of those that are missing."""
-    varied = settings(plan.trials)
+    told = settings(plan.trials)
     rows = [
-        (trial.trial_id, trial.state, _name(trial), " ".join(f"{k}={v}" for k, v in varied[trial.trial_id]))
+        (trial.trial_id, trial.state, _name(trial), " ".join(f"{k}={v}" for k, v in told[trial.trial_id]))
         for trial in plan.trials[:LINES]
     ]
     lines = [f"{plan.sweep.name}: {plan.sweep.question}", "", *table(("trial", "state", "what", ""), rows)]
@@ -72,29 +73,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def settings(trials: Sequence[PlannedTrial]) -> dict[str, list[tuple[str, Any]]]:
-    """By trial id: the dotted fields in which trials of one method differ, with the trial's value."""
-    flat = {trial.trial_id: dict(_flattened(trial.spec.plain())) for trial in trials}
-    values: dict[tuple[str, str], set[str]] = {}
-    for fields in flat.values():
-        for path, value in fields.items():
-            values.setdefault((fields["method.name"], path), set()).add(repr(value))
-    skipped = ("model", "task.name", "method.name")
-    return {
-        trial_id: [
-            (path, value)
-            for path, value in fields.items()
-            if len(values[fields["method.name"], path]) > 1 and not path.startswith(skipped)
-        ]
-        for trial_id, fields in flat.items()
-    }
-
-
-def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flattened(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
+    """By trial id: the dotted fields in which trials of one model, task and method differ, with the
+    trial's value."""
+    return varied(
+        {
+            trial.trial_id: (
+                (trial.spec.model.label, trial.spec.task.name, trial.spec.method.name),
+                trial.spec.plain(),
+            )
+            for trial in trials
+        }
+    )
 
 
 def _name(trial: PlannedTrial) -> str:
@@ -110,9 +99,9 @@ def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
     time = "unknown"
     if known:
         basis = " and ".join(basis for basis in cost.bases if basis != "unknown")
-        lanes = (
-            f", {duration(cost.seconds / cost.lanes)} on {count(cost.lanes, 'lane')}" if cost.lanes else ""
-        )
+        lanes = ""
+        if cost.lanes and cost.lanes > 1:
+            lanes = f", {duration(cost.seconds / cost.lanes)} on {cost.lanes} lanes"
         time = f"about {duration(cost.seconds)} on one lane{lanes} ({basis})"
     if known and cost.unknown:
         time += f"; unknown for {count(cost.unknown, 'more trial')}"

@@ -18,8 +18,8 @@ import yaml
 
 from orchestrator.lease import elsewhere
 from orchestrator.mirror_values import masked
-from orchestrator.plan import read_result
 from orchestrator.sweep import SweepSpec
+from orchestrator.trial_result import read_result
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.result import TrialResult

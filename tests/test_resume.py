@@ -68,7 +68,9 @@ def assert_same_trial(folder: Path, undisturbed: Path) -> TrialResult:
     found, expected = one_rank.result(folder), one_rank.result(undisturbed)
     assert found.points == expected.points and found.full == expected.full and found.empty == expected.empty
     names = {path.name for path in undisturbed.iterdir()}
-    assert {path.name for path in folder.iterdir()} == names
+    kept = {path.name for path in folder.iterdir()}
+    assert kept - {"checkpoint"} == names, "no checkpoint stays, but for damaged ones"
+    assert all(path.suffix == ".corrupt" for path in folder.glob("checkpoint/*"))
     for name in names - {"result.json", "progress.jsonl", "attempt.json"}:
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
     return found

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from orchestrator import tracking
 from orchestrator.drawing import MAX_EDGES, closest_to_output, draw_circuit
-from orchestrator.mirror_values import main_point, masked, params, step_metrics
+from orchestrator.mirror_values import masked, params, step_metrics
 from orchestrator.sweep import SweepSpec
 from orchestrator.tracking import Tracker, track
 from tests.run_folders import EDGES, Runs, point, trial
@@ -273,6 +273,8 @@ def test_the_main_circuit_of_a_ranking_is_the_sparsest_faithful_one() -> None:
     assert main_point(trial("t", 0, [*budgets, point(3, 7, 5.0)])) == point(3, 7, 5.0), (
         "a final circuit is the main one"
     )
+    refined = [point(0, 7, 1e-5), point(1, 9, 1e-6, kind="path"), point(2, 5, 1e-4, kind="refined")]
+    assert main_point(trial("t", 0, refined)) == refined[2], "but a refined one is better still"
 
 
 def test_a_picture_shows_the_edges_closest_to_the_output_first() -> None:

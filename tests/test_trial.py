@@ -196,25 +196,20 @@ def test_one_worker_serves_models_and_methods_in_turn(
     worker: Worker, models: dict[str, str], tmp_path: Path
 ) -> None:
     """Also after a trial that was abandoned midway: nothing is left of it."""
-    specs = [
-        induction(models["gpt2"], EDGE_PRUNING),
-        induction(models["llama"], METHODS["eap"]),
-        tracr(EDGE_PRUNING, ablation="zero"),
-    ]
-    first = [one_rank.run(worker, tmp_path / f"first{n}", spec) for n, spec in enumerate(specs)]
+    pruned, ranked = induction(models["gpt2"], EDGE_PRUNING), induction(models["llama"], METHODS["eap"])
+    first = one_rank.run(worker, tmp_path / "pruned", pruned)
     held = worker.loaded
-    for number, spec in enumerate(reversed(specs)):
-        abandoned = one_rank.write_spec(tmp_path / f"abandoned{number}", specs[0] | {"seed": 7})
-        worker.begin(abandoned.plain(), str(tmp_path / f"abandoned{number}"), 1)
-        one_rank.advance(worker, 4 + number)
+    other = one_rank.run(worker, tmp_path / "ranked", ranked)
+    assert worker.loaded is not held
+    for number, (spec, expected) in enumerate(((ranked, other), (pruned, first))):
+        abandoned = tmp_path / f"abandoned{number}"
+        worker.begin(one_rank.write_spec(abandoned, pruned | {"seed": 7}).plain(), str(abandoned), 1)
+        one_rank.advance(worker, 4)
+        held = worker.loaded
         again = one_rank.run(worker, tmp_path / f"again{number}", spec)
-        expected = first[len(specs) - 1 - number]
         assert [point.metrics for point in again.points] == [point.metrics for point in expected.points]
-        assert not (tmp_path / f"abandoned{number}" / "result.json").exists()
-    one_rank.run(worker, tmp_path / "third", specs[0])
-    kept = worker.loaded
-    one_rank.run(worker, tmp_path / "fourth", specs[0] | {"seed": 1})
-    assert worker.loaded is kept is not held, "the same model is not loaded again"
+        assert not (abandoned / "result.json").exists()
+    assert worker.loaded is held, "the same model is not loaded again"
 
 
 @pytest.mark.parametrize("method", ["edge_pruning", "eap"])

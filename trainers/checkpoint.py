@@ -58,9 +58,12 @@ class Checkpoints:
         return step, {name: tensor.to(self.ranks.device) for name, tensor in state.items()}
 
     def clear(self) -> None:
-        """Frees the disk once the trial is over."""
+        """Frees the disk once the trial is over; what was damaged stays to be looked at."""
         if self.ranks.is_first:
-            self.folder.delete("")
+            for name in self._names():
+                self.folder.delete(name)
+            if not self.folder.names():
+                self.folder.delete("")
 
     def _newest(self) -> bytes | None:
         for name in reversed(self._names()):
@@ -69,8 +72,11 @@ class Checkpoints:
                 _parse(content)
                 return content
             except (SafetensorError, ValueError, KeyError) as error:
-                self.warnings.append(f"checkpoint {name} was damaged ({error}); an older state was taken")
                 self.folder.rename(name, f"{name}.corrupt")
+                self.warnings.append(
+                    f"checkpoint {name} was damaged ({error}) and moved aside; the trial went on from an "
+                    "older one, or from its start"
+                )
         return None
 
     def _names(self) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model_patches.circuit import Circuit
 from trainers.data import Batch
+from trainers.metrics import METRICS
 from trainers.progress import Progress
 from trainers.session import References, Session
 from trainers.tasks.base import Split
@@ -70,7 +71,11 @@ def _totals(
     references: References,
     batch: Batch,
 ) -> Float[Tensor, "circuits metrics"]:
-    values = [session.measure(name, logits, references, batch).double() for name in session.metrics]
+    values = []
+    for name in session.metrics:
+        value = session.measure(name, logits, references, batch).double()
+        # Rounding may put a divergence of 0 below it.
+        values.append(value.clamp(min=0) if METRICS[name].divergence else value)
     return (torch.stack(values, -1) * batch.weight[:, None]).sum(-2)
 
 

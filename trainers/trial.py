@@ -109,12 +109,15 @@ def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generato
 
 def _discover(session: Session, recorder: Recorder) -> Generator[Progress, None, Discovery]:
     steps = session.spec.method.discover(session)
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield recorder.report(progress)
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield recorder.report(progress)
+    finally:
+        steps.close()  # while the engine still runs: a method that is stopped saves its state
 
 
 def _points(

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Generator
+from datetime import UTC, datetime
 
 from trainers.distributed import Ranks
 from trainers.folder import Folder
@@ -85,7 +86,7 @@ def run_by_hand(arguments: list[str]) -> int:
         Resources(ranks=world),
     )
     try:
-        worker.begin(spec.plain(), folder.location, _attempt(folder))
+        worker.begin(spec.plain(), folder.location, _next_attempt(folder, worker))
         while (progress := worker.advance()) is not None:
             if worker.ranks.is_first and (progress.step % max(1, progress.total // 20) == 0):
                 values = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
@@ -104,7 +105,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _attempt(folder: Folder) -> int:
-    """The attempt that the folder expects; a trial by hand goes on as the last one."""
-    content = folder.read("attempt.json")
-    return json.loads(content)["attempt"] if content else 1
+def _next_attempt(folder: Folder, worker: Worker) -> int:
+    """Numbers this attempt, for all ranks: whoever else is at the trial ends itself."""
+    attempt = b""
+    if worker.ranks.is_first:
+        content = folder.read("attempt.json")
+        number = json.loads(content)["attempt"] + 1 if content else 1
+        owner = {"sweep": "", "host": socket.gethostname(), "pid": os.getpid()}
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {"attempt": number, "owner": owner, "started": started}
+        folder.write("attempt.json", json.dumps(record).encode())
+        attempt = str(number).encode()
+    return int(worker.ranks.share(attempt))

@@ -67,6 +67,16 @@
     };
   }
 
+  // A tick's value without the error of binary fractions, as short as it stays readable: 20,000, 0.002, 2·10⁻⁷.
+  function tickText(value) {
+    if (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6)) {
+      return value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
+    }
+    const [digits, power] = value.toExponential(5).split("e");
+    const mantissa = Number(digits);
+    return `${mantissa === 1 ? "" : `${mantissa}·`}10<sup>${Number(power)}</sup>`.replace("-", "−");
+  }
+
   // Ticks at powers of ten; the lowest one may stand for everything below it.
   function decades(low, high, floor) {
     const values = [], texts = [];
@@ -75,8 +85,7 @@
     for (let power = first; power <= last; power += stride) {
       const value = 10 ** power;
       values.push(value);
-      const plain = power >= -2 && power <= 5 ? value.toLocaleString("en-US") : `10<sup>${power}</sup>`;
-      texts.push(floor && value <= floor * 1.001 ? `≤ ${plain}` : plain);
+      texts.push(floor && value <= floor * 1.001 ? `≤ ${tickText(value)}` : tickText(value));
     }
     return { tickmode: "array", tickvals: values, ticktext: texts };
   }
@@ -87,7 +96,7 @@
     for (let power = Math.floor(low); power <= high; power += 1) {
       for (const digit of high - low < 1 ? [1, 2, 3, 5, 7] : window.innerWidth < 640 ? [1, 3] : [1, 2, 5]) values.push(digit * 10 ** power);
     }
-    return { tickmode: "array", tickvals: values, ticktext: values.map((value) => value.toLocaleString("en-US")) };
+    return { tickmode: "array", tickvals: values, ticktext: values.map(tickText) };
   }
 
   function sparsityTicks(low, high) {
@@ -198,7 +207,7 @@
       xaxis = axis(`edges kept, of ${total}`, { rangemode: "tozero", tickformat: ",d" });
     }
     const name = `test ${data.divergence}`;
-    if (!view.logY) return [xaxis, axis(name, { rangemode: "tozero" })];
+    if (!view.logY) return [xaxis, axis(name, { rangemode: "tozero", exponentformat: "power" })];
     const values = data.ends.map(view.lift);
     const bottom = Math.log10(Math.min(...values)) - 0.18, top = Math.log10(Math.max(...values)) + 0.22;
     const note = `values ≤ 10<sup>${Math.round(Math.log10(data.floor))}</sup> drawn there`;

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 # Edge Pruning's published settings (paper, appendix; released code), where they differ from ours.
 REPRODUCE: dict[str, Any] = {
     "init_log_alpha": 10.0,
+    "init_std": 0.01,
+    "start_sparsity": 0.0,
+    "weight_decay": 0.01,
+    "lr_decay": "linear",
+    "sparsity_estimate": "sampled",
+    "divergence_weight": 1.0,
     "gate_samples": 1,
     "gate_lr": 0.8,
     "multiplier_lr": 0.8,
@@ -145,12 +151,16 @@ class EdgePruning(Method):
                 path.add(step, gates.circuit(engine, session.graph))
             if session.checkpoints.due():
                 session.checkpoints.save(step + 1, engine.state() | path.state())
-            yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
+            try:
+                yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
+            except GeneratorExit:  # stopped between two steps, on all ranks alike: nothing is lost
+                session.checkpoints.save(step + 1, engine.state() | path.state())
+                raise
         final = gates.circuit(engine, session.graph)
         found = path.found(final)
         if self.refine_epsilon is not None:
             refined = yield from refine(session, found, self.refine_epsilon, self.steps)
-            found += [refined] if refined is not None else []
+            found = [refined, *found] if refined is not None else found
         return Discovery(found, self.steps, self._reached(final))
 
     def _loss(self, session: "Session", gates: "GatedEdges", step: int) -> tuple[Tensor, dict[str, float]]:

@@ -42,6 +42,7 @@ def refine(
         _, (score,) = yield from evaluate(session, [smaller], "train")
         if score[session.divergence] <= epsilon:
             circuit = smaller
+    yield Progress(len(order), len(order), {"num_edges": float(circuit.num_edges)}, phase="refine")
     if circuit.num_edges == best.circuit.num_edges:
         return None
     return Found(circuit, "refined", best.target_sparsity, step)

@@ -1,0 +1,65 @@
+"""A trial's result: read strictly from its folder, and the circuits in it that answer for the trial."""
+
+from pydantic import ValidationError
+
+from trainers.folder import Folder
+from trainers.result import RESULT_SCHEMA, Point, TrialResult
+
+RESULT = "result.json"
+SPLITS = ("train", "validation", "test")
+# A circuit whose validation divergence is at most this is called faithful, unless the sweep's
+# objectives set another epsilon.
+EPSILON = 1e-3
+
+
+def read_result(trial: Folder) -> tuple[TrialResult | None, str]:
+    """A trial's result, and what is wrong with its file: one of the two is always empty.
+
+    A result counts only under this version's schema and in the folder of its own trial.
+    """
+    content = trial.read(RESULT)
+    if content is None:
+        return None, ""
+    try:
+        result = TrialResult.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return None, f"{RESULT}: not a result ({f'{where}: ' if where else ''}{first['msg']})"
+    misfit = _misfit(result, trial.path.rstrip("/").rpartition("/")[2])
+    return (None, f"{RESULT}: {misfit}") if misfit else (result, "")
+
+
+def own_point(result: TrialResult) -> Point | None:
+    """The one circuit that the method decided on: refined if there is such a one, else final; None
+    for a ranking, which offers a circuit per edge budget."""
+    for kind in ("refined", "final"):
+        points = [point for point in result.points if point.kind == kind]
+        if points:
+            return points[-1]
+    return None
+
+
+def main_point(result: TrialResult) -> Point | None:
+    """The method's own circuit; of a ranking, the sparsest circuit that is faithful on validation
+    (divergence at most EPSILON), or else the most faithful one."""
+    own = own_point(result)
+    if own is not None or not result.points:
+        return own
+    faithful = [point for point in result.points if _divergence(point, result) <= EPSILON]
+    if faithful:
+        return min(faithful, key=lambda point: point.num_edges)
+    return min(result.points, key=lambda point: (_divergence(point, result), point.num_edges))
+
+
+def _misfit(result: TrialResult, trial_id: str) -> str:
+    if result.trial_id != trial_id:
+        return f"the result of trial {result.trial_id}"
+    if result.result_schema != RESULT_SCHEMA:
+        return f"written with schema {result.result_schema}; readable: {RESULT_SCHEMA}"
+    unknown = {split for point in result.points for split in point.metrics} - set(SPLITS)
+    return f"found metrics of {sorted(unknown)}; allowed: {', '.join(SPLITS)}" if unknown else ""
+
+
+def _divergence(point: Point, result: TrialResult) -> float:
+    return point.metrics.get("validation", {}).get(result.divergence or "", float("inf"))
