@@ -31,9 +31,10 @@ def probability_open(log_alpha: Float[Tensor, " gates"]) -> Float[Tensor, " gate
 
 
 def expected(log_alpha: Float[Tensor, " gates"]) -> Float[Tensor, " gates"]:
-    """E[gate], by the midpoint rule over the noise: what the mean of many samples tends to."""
-    points = (torch.arange(QUADRATURE, dtype=log_alpha.dtype, device=log_alpha.device) + 0.5) / QUADRATURE
-    return sample(log_alpha, points.unsqueeze(1)).mean(0)
+    """E[gate] = ∫ P(gate > t) dt over [0, 1], by the midpoint rule; smooth in log_alpha everywhere."""
+    levels = (torch.arange(QUADRATURE, dtype=log_alpha.dtype, device=log_alpha.device) + 0.5) / QUADRATURE
+    concrete = (levels - LEFT) / (RIGHT - LEFT)
+    return torch.sigmoid(log_alpha - TEMPERATURE * torch.logit(concrete).unsqueeze(1)).mean(0)
 
 
 def published_mask(log_alpha: Float[Tensor, " gates"]) -> Float[Tensor, " gates"]:

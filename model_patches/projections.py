@@ -32,8 +32,11 @@ class Projection(nn.Module):
         self.num_heads = num_heads
 
     def plain(self, x: Tensor) -> Tensor:
-        weight = self.weight.t() if self.transposed else self.weight
-        return F.linear(x, weight, self.bias)
+        """What the replaced layer computed, to the last bit."""
+        if not self.transposed:
+            return F.linear(x, self.weight, self.bias)
+        assert self.bias is not None, "a Conv1D has a bias"
+        return torch.addmm(self.bias, x.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1])
 
 
 class HeadReader(Projection):

@@ -39,7 +39,8 @@ class PlanEstimate:
     """Of the trials of a plan that have no result yet.
 
     `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
-    (as many as fit on this machine, if the sweep does not say; no more than there are trials). `memory_bytes` is of the largest rank.
+    (as many as fit on this machine, if the sweep does not say; no more than trials).
+    `memory_bytes` is of the largest rank.
     """
 
     seconds: float

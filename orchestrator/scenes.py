@@ -175,7 +175,9 @@ def settings(results: Results) -> dict[str, str]:
     }
     return {
         trial_id: ", ".join(
-            f"{path.removeprefix('method.')} {_told(value)}" for path, value in sorted(fields, key=lambda field: field[0]) if path != "seed"
+            f"{path.removeprefix('method.')} {_told(value)}"
+            for path, value in sorted(fields, key=lambda field: field[0])
+            if path != "seed"
         )
         for trial_id, fields in varied(specs).items()
     }

@@ -10,8 +10,8 @@ from orchestrator.attempt import Attempt
 from orchestrator.estimate import estimate_trial
 from orchestrator.lease import sweep_is_driven
 from orchestrator.plan import STATES, PlannedTrial, State, look
-from orchestrator.trial_result import own_point, read_result
 from orchestrator.sweep import SweepSpec
+from orchestrator.trial_result import own_point, read_result
 from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
 from trainers.resources import Resources

@@ -34,7 +34,7 @@ class Objectives(Spec):
 
     faithfulness: str = Field(
         default=OWN_DIVERGENCE,
-        description="divergence that the front minimises and every trial measures; `divergence` is the task's own",
+        description="what the front minimises; `divergence` is the task's own",
     )
     epsilon: float = Field(
         default=1e-3,

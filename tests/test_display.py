@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,41 @@ def test_a_log_file_gets_a_line_per_end_and_one_every_ten_seconds(planned: Plan)
         f"✗ 2/3 {names[1]}: failed: ValueError: no",
         f"✓ 3/3 {names[2]}: 9 edges of 94, test kl 0.512, run by another driver",
     ]
+
+
+def test_a_log_file_is_not_silent_while_trials_load(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.display.LINE_SECONDS", 0.02)
+    display, clock, text = written(planned, terminal=False)
+    told: list[str] = []
+
+    def wait_for(words: str) -> None:
+        for _ in range(1000):
+            if words in text.getvalue():
+                told.append(words)
+                return
+            time.sleep(0.01)
+
+    clock.now += 1
+    wait_for("0/3 done, 0 running, starting")
+    one = planned.trials[0]
+    display.on_start(one.trial_id, one.spec)
+    clock.now += 1
+    wait_for("edge_pruning seed=0: loading")
+    display.close()
+    assert len(told) == 2, text.getvalue()
+
+
+def test_the_end_of_a_trial_tells_its_best_circuit_and_its_warnings(planned: Plan) -> None:
+    display, _, text = written(planned, terminal=False)
+    first, second = planned.trials[:2]
+    points = [point(0, 12, 0.0), point(1, 30, 0.0, kind="path"), point(2, 7, 0.001, kind="refined")]
+    display.on_result(first.trial_id, trial(first.trial_id, 0, points, warnings=["target\nnot binding"]))
+    many = ["w" * 500, "other"]
+    display.on_result(second.trial_id, trial(second.trial_id, 1, points[:2], warnings=many))
+    display.close()
+    _, one, other = text.getvalue().splitlines()
+    assert "7 edges of 94, test kl 0.001" in one and one.endswith("; warning: target not binding")
+    assert "12 edges of 94" in other and f"; warning 1 of 2: {'w' * 119}…" in other
 
 
 def test_a_terminal_shows_what_runs_now(planned: Plan) -> None:

@@ -61,13 +61,13 @@ def test_gradient_is_that_of_the_open_part_and_0_where_clamped() -> None:
     assert log_alpha.grad[(closed > 0).flatten() & (closed < 1).flatten()].gt(0).all()
 
 
-def test_expected_rises_with_log_alpha_and_has_a_gradient_where_gates_are_undecided() -> None:
+def test_expected_rises_with_log_alpha_and_has_a_gradient_everywhere() -> None:
     values = torch.linspace(-12, 12, 97, dtype=torch.float64, requires_grad=True)
     found = gates.expected(values)
-    assert found.diff().ge(0).all() and found[0] == 0 and found[-1] == 1
+    assert found.diff().gt(0).all() and found[0] < 1e-4 and found[-1] > 1 - 1e-4
     assert found[48].item() == pytest.approx(0.5)
     found.sum().backward()
-    assert values.grad is not None and values.grad[24:73].gt(0).all()
+    assert values.grad is not None and values.grad.gt(0).all()
 
 
 def test_samples_broadcast() -> None:

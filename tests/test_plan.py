@@ -11,8 +11,10 @@ from orchestrator.attempt import Attempt, Owner
 from orchestrator.estimate import estimate
 from orchestrator.lease import Holder, Lease
 from orchestrator.plan import Plan, PlannedTrial, clear_the_way, plan
+from orchestrator.results import Results
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
+from orchestrator.terminal import plan_text, settings
 from orchestrator.weights import parameter_count
 from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
@@ -131,6 +133,27 @@ def test_a_corrupt_result_is_reported_moved_aside_and_run_again(runs: Folder, co
         assert cleared.problems == ()
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"result_schema": 99}, "written with schema 99; readable: 1"),
+        ({"trial_id": "other"}, "the result of trial other"),
+    ],
+)
+def test_a_result_that_is_not_ours_counts_as_little_for_plan_as_for_the_report(
+    runs: Folder, changes: dict[str, object], told: str
+) -> None:
+    trial = plan(sweep(vary=None), runs).trials[0]
+    finish(trial, runs, **changes)
+    planned = plan(sweep(vary=None), runs)
+    assert planned.problems == (f"trials/{trial.trial_id}/result.json: {told}",)
+    (problem,) = Results.load([runs]).problems
+    assert problem.what == f"result.json: {told}"
+    cleared, moved = clear_the_way(planned, runs)
+    assert [one.trial_id for one in cleared.missing] == [trial.trial_id]
+    assert moved == [f"{runs.location}/trials/{trial.trial_id}/result.json.corrupt-1"]
+
+
 def test_rerun_starts_afresh_and_keeps_the_old_result(runs: Folder) -> None:
     one, other, _ = plan(sweep(), runs).trials
     for trial in (one, other):
@@ -173,6 +196,31 @@ def test_time_is_measured_where_it_can_be(runs: Folder) -> None:
     assert cost.seconds == pytest.approx(2.0 * sum(left)), "the median, per step"
     assert cost.memory_bytes is not None and guess.memory_bytes is not None
     assert cost.memory_bytes - guess.memory_bytes == 2**30
+
+
+def test_lanes_are_no_more_than_the_trials_that_are_missing(runs: Folder) -> None:
+    several = plan(sweep(resources={"lanes": 8}), runs)
+    assert estimate(several, runs).lanes == 3
+    assert "on one lane, " in plan_text(several, estimate(several, runs))
+    for trial in several.trials[1:]:
+        finish(trial, runs)
+    one = plan(sweep(resources={"lanes": 8}), runs)
+    assert estimate(one, runs).lanes == 1
+    assert "1 lane" not in plan_text(one, estimate(one, runs))
+
+
+def test_a_trial_is_told_by_what_differs_among_its_like(runs: Folder) -> None:
+    block = {"set": {"model.builtin": "tracr-reverse", "method.steps": 7, "ablation": "zero"}}
+    planned = plan(sweep(vary=[block, {"grid": {"method.steps": [100, 400]}}]), runs)
+    told = settings(planned.trials)
+    by_model = {
+        (t.spec.model.builtin, t.spec.method.steps_planned()): told[t.trial_id] for t in planned.trials
+    }
+    assert by_model == {
+        ("tracr-reverse", 7): [],
+        ("tracr-xproportion", 100): [("method.steps", 100)],
+        ("tracr-xproportion", 400): [("method.steps", 400)],
+    }
 
 
 def test_other_models_ranks_and_failures_measure_nothing(runs: Folder) -> None:

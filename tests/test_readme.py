@@ -23,7 +23,7 @@ def tree() -> dict[str, set[str]]:
             package = line.split("/")[0]
             listed[package] = set()
         else:
-            listed[package] |= set(re.findall(r"[\w/]+\.py|\w+/(?=\s)", line[:46] + " "))
+            listed[package] |= set(re.findall(r"[\w/]+\.py|\w+/(?=\s)", line[:48] + " "))
     return listed
 
 
