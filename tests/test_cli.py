@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,7 +14,6 @@ from click.testing import CliRunner, Result
 
 from orchestrator import drive
 from orchestrator.cli import main
-from orchestrator.launch import Outcome
 from orchestrator.lease import Lease
 from orchestrator.plan import Plan, plan
 from orchestrator.sweep import SweepSpec
@@ -156,17 +154,6 @@ def test_run_runs_what_is_missing_and_only_that(spec: Path, launched: list[list[
     spec.write_text(SPEC.replace("[0.5, 0.9]", "[0.5, 0.9, 0.95]"))
     call("run", spec, "--no-report")
     assert len(launched[1]) == 2 and not set(launched[1]) & set(launched[0])
-
-
-def test_an_interrupted_run_says_so(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped = Outcome(complete=0, failed=0, skipped=0, unfinished=4, seconds=3.0, stopped="interrupted")
-    monkeypatch.setattr(drive, "_launch", lambda *_: stopped)
-    told = call("run", spec, "--no-report")
-    assert told.exit_code == 130
-    assert "q: interrupted; 0 trials ended in 3 s; now 4 waiting" in told.stdout
-    assert "4 trials missing; run the same command again to go on" in told.stdout
-    monkeypatch.setattr(drive, "_launch", lambda *_: replace(stopped, stopped="max_hours"))
-    assert "q: stopped by --max-hours; 0 trials ended" in call("run", spec, "--no-report").stdout
 
 
 def test_run_prints_json_for_scripts(spec: Path, launched: list[list[str]]) -> None:

@@ -79,11 +79,6 @@ def test_an_empty_set_is_the_base_itself(tmp_path: Path) -> None:
     assert SweepSpec.load(write(tmp_path, write_yaml(sweep.plain()))) == sweep
 
 
-def test_faithfulness_may_be_a_divergence_that_every_trial_measures(tmp_path: Path) -> None:
-    for name in ("divergence", "kl"):
-        assert len(trials(tmp_path, f"objectives: {{faithfulness: {name}}}\n")) == 1
-
-
 def test_a_method_without_chance_runs_once(tmp_path: Path) -> None:
     (trial,) = trials(tmp_path, "vary: {method: [{name: eap}]}\nseeds: 5\n")
     assert (trial.method.name, trial.seed) == ("eap", 0)
@@ -246,18 +241,6 @@ MISTAKES = {
     "too many trials": (
         HEAD + f"vary: {{method.steps: {list(range(1, 1001))}, seed: {list(range(1000))}}}\n",
         "q.yaml:1: (top level): found 1000000 trials; allowed: at most 100000 in one sweep",
-    ),
-    "faithfulness that is no metric": (
-        HEAD + "objectives: {faithfulness: kll}\n",
-        "q.yaml:7: objectives.faithfulness: found 'kll'; allowed: divergence, kl (",
-    ),
-    "faithfulness that is no divergence": (
-        HEAD + "objectives:\n  faithfulness: accuracy\n",
-        "q.yaml:8: objectives.faithfulness: found 'accuracy'; allowed: divergence, kl (",
-    ),
-    "faithfulness that not every trial measures": (
-        HEAD + "vary: {model.builtin: [tracr-reverse, tracr-xproportion]}\nobjectives: {faithfulness: kl}\n",
-        "q.yaml:8: objectives.faithfulness: found 'kl'; allowed: divergence (",
     ),
     "negative epsilon": (
         HEAD + "objectives: {epsilon: -1}\n",

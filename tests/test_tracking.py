@@ -17,6 +17,7 @@ from orchestrator.drawing import MAX_EDGES, closest_to_output, draw_circuit
 from orchestrator.mirror_values import masked, params, step_metrics
 from orchestrator.sweep import SweepSpec
 from orchestrator.tracking import Tracker, track
+from orchestrator.trial_result import main_point
 from tests.run_folders import EDGES, Runs, point, trial
 from trainers.folder import Folder
 from trainers.progress import Progress

@@ -1,0 +1,30 @@
+"""What a run that was stopped says at its end."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from orchestrator import drive
+from orchestrator.cli import main
+from orchestrator.launch import Outcome
+from orchestrator.yaml_source import write_yaml
+from tests.test_objectives import SWEEP
+
+
+@pytest.mark.parametrize(
+    ("stopped", "exit_code", "told"),
+    [("interrupted", 130, "interrupted"), ("max_hours", 1, "stopped by --max-hours")],
+)
+def test_a_stopped_run_says_so_and_how_to_go_on(
+    stopped: str, exit_code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(0, 0, 0, unfinished=1, seconds=3.0, stopped=stopped)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(drive, "_launch", lambda *_: outcome)
+    (tmp_path / "q.yaml").write_text(write_yaml(SWEEP))
+    result = CliRunner().invoke(
+        main, ["run", str(tmp_path / "q.yaml"), "--runs", str(tmp_path / "runs"), "--no-report"]
+    )
+    assert result.exit_code == exit_code
+    assert f"q: {told}; 0 trials ended in 3 s; now 1 waiting" in result.stdout
+    assert "1 trial missing; run the same command again to go on" in result.stdout
