@@ -84,12 +84,13 @@ def _scene(findings: Findings, axes: Axes, scene: Scene, curves: Sequence[Curve]
         level = max(empties[0], FLOOR)
         axes.axhline(level, color="#98A2B3", linewidth=0.8, linestyle=(0, (6, 3)), zorder=1)
         axes.annotate("empty circuit", (1, level), (-2, 2), ("axes fraction", "data"), ha="right", **_LABEL)
+    low, high = divergence_range(curves)
+    # Before the scale, which would look for limits of its own and find none where all is at the floor.
+    axes.set_ylim(max(low, FLOOR) / 1.6, max(high, FLOOR) * 1.8)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_title(_literal(findings.titles[scene]), loc="left", size=9, weight="bold")
     axes.set_xlabel(f"edges kept, of {scene.num_edges_total:,}")
-    low, high = divergence_range(curves)
-    axes.set_ylim(max(low, FLOOR) / 1.6, max(high, FLOOR) * 1.8)
     note = f" (≤ {FLOOR:.0e} drawn at {FLOOR:.0e})" if low <= FLOOR else ""
     axes.set_ylabel(f"test {_literal(measured_in(scene.divergence))}{note}")
     for axis, (start, end) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):

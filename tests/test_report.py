@@ -180,3 +180,11 @@ def test_the_data_in_the_page_is_what_was_measured(tmp_path: Path) -> None:
     assert pruned["points"]["front"] == [0]
     assert pruned["band"]["median"][0] == 0 and pruned["band"]["seeds"][0] == 2
     assert random["seeds"] == 2 and random["band"]["edges"][-1] == TOTAL
+
+
+def test_a_figure_of_exact_circuits_alone_can_be_drawn(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")
+    runs.trial(
+        trial("t", 0, [point(0, 5, 0.0), point(1, 9, 1e-9, kind="path")], empty={"test": {"kl": 1e-8}})
+    )
+    assert write_report([runs.folder], tmp_path / "out").html.exists()

@@ -124,6 +124,24 @@ def test_the_figure_obeys_mouse_and_keyboard(browser: BrowserContext, report: Pa
     visit.page.close()
 
 
+def test_ticks_of_tiny_divergences_are_no_zeros(browser: BrowserContext, tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")
+    empty = {"test": {"kl": 9e-6}}
+    runs.trial(trial("t", 0, [point(0, 5, 4e-6), point(1, 9, 2e-6, kind="path")], empty=empty))
+    visit = Visit(browser, write_report([runs.folder], tmp_path / "out").html, 1280)
+    visit.page.wait_for_selector("#chart-curves-0 .scatterlayer .point")
+    radios = visit.page.locator("#chart-curves-0").get_by_role("radiogroup", name="y axis")
+    for scale in ("log", "linear"):
+        radios.get_by_text(scale).click()
+        visit.page.wait_for_timeout(200)
+        ticks = [tick for tick in visit.page.locator("#chart-curves-0 .ytick").all_text_contents() if tick]
+        zeros = [tick for tick in ticks if tick.strip() == "0"]
+        assert len(zeros) == (0 if scale == "log" else 1), f"{scale}: {ticks}"
+        assert sum("10−6" in tick.replace("\u200b", "") for tick in ticks) >= 2, f"{scale}: {ticks}"
+    assert visit.messages == []
+    visit.page.close()
+
+
 def test_a_browser_runs_nothing_that_a_name_says(browser: BrowserContext, tmp_path: Path) -> None:
     html = write_report([hostile_sweep(tmp_path / "runs").folder], tmp_path / "out").html
     visit = Visit(browser, html, 1280)

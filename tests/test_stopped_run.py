@@ -26,5 +26,5 @@ def test_a_stopped_run_says_so_and_how_to_go_on(
         main, ["run", str(tmp_path / "q.yaml"), "--runs", str(tmp_path / "runs"), "--no-report"]
     )
     assert result.exit_code == exit_code
-    assert f"q: {told}; 0 trials ended in 3 s; now 1 waiting" in result.stdout
+    assert f"q: {told}; 0 trials ended in 3.0 s; now 1 waiting" in result.stdout
     assert "1 trial missing; run the same command again to go on" in result.stdout
