@@ -8,7 +8,7 @@ constants (appendix B): T = 2/3, l = -0.1, r = 1.1, and log_alpha starts near 10
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 TEMPERATURE = 2 / 3
@@ -37,13 +37,22 @@ def expected(log_alpha: Float[Tensor, " gates"]) -> Float[Tensor, " gates"]:
     return torch.sigmoid(log_alpha - TEMPERATURE * torch.logit(concrete).unsqueeze(1)).mean(0)
 
 
-def published_mask(log_alpha: Float[Tensor, " gates"]) -> Float[Tensor, " gates"]:
+def published_mask(
+    log_alpha: Float[Tensor, " gates"], tensor_of: Int[Tensor, " gates"]
+) -> Float[Tensor, " gates"]:
     """The published deterministic gates: sigmoid(0.8 · log_alpha / T), with the
-    round(E[number of zeros]) smallest of them set to 0."""
+    round(E[number of zeros]) smallest set to 0 in each of the published code's parameter tensors.
+
+    `tensor_of` numbers the tensor that each gate is kept in there.
+    """
     soft = torch.sigmoid(PUBLISHED_FACTOR * log_alpha / TEMPERATURE)
-    zeros = round(float((1 - probability_open(log_alpha)).sum()))
-    smallest = torch.sort(soft, stable=True).indices[:zeros]
-    return soft.index_fill(0, smallest, 0.0)
+    closed = 1 - probability_open(log_alpha)
+    for tensor in tensor_of.unique():
+        members = (tensor_of == tensor).nonzero().squeeze(1)
+        zeros = round(float(closed[members].sum()))
+        smallest = members[torch.sort(soft[members], stable=True).indices[:zeros]]
+        soft = soft.index_fill(0, smallest, 0.0)
+    return soft
 
 
 def noise(shape: tuple[int, ...], seed: int, step: int, sample_index: int) -> Float[Tensor, "..."]:

@@ -1,6 +1,7 @@
 """Edge pruning: its schedules, its loss by an independent computation, and the circuit it ends with."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,18 @@ def test_learning_rates_by_hand() -> None:
             {"writer_target_sparsity": 0.5, "writer_gates": True, "target_sparsity": None, "penalty": 1},
             "writer_target_sparsity needs target_sparsity",
         ),
+        (
+            {"start_sparsity": 0.95},
+            "start_sparsity: found 0.95; allowed: at most target_sparsity (0.9)",
+        ),
+        (
+            {"target_sparsity": None, "penalty": 1, "multiplier_lr": 0.3},
+            "multiplier_lr does nothing with penalty; leave it out",
+        ),
+        (
+            {"target_sparsity": None, "penalty": 1, "warmup": "logarithmic"},
+            "warmup does nothing with penalty; leave it out",
+        ),
         ({"preset": "published"}, "preset: found 'published'. Allowed: 'reproduce'"),
     ],
 )  # fmt: skip
@@ -160,11 +173,28 @@ def largest(gates: Tensor) -> set[int]:
     return set(order[: round(float(gates.double().sum()))])
 
 
+def by_the_book(log_alpha: Tensor) -> Tensor:
+    """The published mask of the graph's edges or of its writers: in each layer's parameter tensor the
+    round(expected zeros) smallest soft gates are 0."""
+    if len(log_alpha) == GRAPH.num_edges:
+        readers = [GRAPH.readers[column].name for column in GRAPH.allowed.nonzero()[:, 1].tolist()]
+        tensors = [re.sub(r"h\d+", "", name) for name in readers]
+    else:
+        tensors = [re.sub(r"h\d+", "", node.name) for node in GRAPH.writers]
+    soft = torch.sigmoid(0.8 * log_alpha / (2 / 3))
+    for tensor in set(tensors):
+        members = [index for index, name in enumerate(tensors) if name == tensor]
+        zeros = round(sum(1 - float(hard_concrete.probability_open(log_alpha[[i]])) for i in members))
+        for index in sorted(members, key=lambda index: float(soft[index]))[:zeros]:
+            soft[index] = 0
+    return soft
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("published", [False, True])
 def test_a_circuit_keeps_as_many_edges_as_its_gates_sum_to(seed: int, published: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
-    gate: Callable[[Tensor], Tensor] = hard_concrete.published_mask if published else hard_concrete.expected
+    gate: Callable[[Tensor], Tensor] = by_the_book if published else hard_concrete.expected
     edges = 3 * torch.randn(GRAPH.num_edges, generator=generator)
     writers = 3 * torch.randn(len(GRAPH.writers), generator=generator)
     assert circuit_of(gated(edges, None, GRAPH, published), GRAPH) == largest(gate(edges))

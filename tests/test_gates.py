@@ -76,7 +76,7 @@ def test_samples_broadcast() -> None:
 
 def test_published_mask_zeroes_the_expected_number_of_smallest_gates() -> None:
     log_alpha = torch.randn(1001, generator=torch.Generator().manual_seed(2)).double() * 3
-    mask = gates.published_mask(log_alpha)
+    mask = gates.published_mask(log_alpha, torch.zeros(1001, dtype=torch.int64))
     zeros = round(float((1 - gates.probability_open(log_alpha)).sum()))
     assert int((mask == 0).sum()) == zeros > 100
     soft = torch.sigmoid(0.8 * log_alpha / (2 / 3))
@@ -86,8 +86,20 @@ def test_published_mask_zeroes_the_expected_number_of_smallest_gates() -> None:
 
 def test_published_mask_breaks_ties_by_index() -> None:
     """log_alpha = −2/3 · log 11: every gate opens with probability 1/2, and half of ten are cut."""
-    mask = gates.published_mask(torch.full((10,), -2 / 3 * math.log(11), dtype=torch.float64))
+    even = torch.full((10,), -2 / 3 * math.log(11), dtype=torch.float64)
+    mask = gates.published_mask(even, torch.zeros(10, dtype=torch.int64))
     assert (mask == 0).tolist() == [True] * 5 + [False] * 5
+
+
+def test_published_mask_counts_zeros_in_each_tensor_of_its_own() -> None:
+    """Two tensors, interleaved, all gates of which open with probability 1/2: each loses half its gates,
+    though every gate of the second is the larger."""
+    log_alpha = torch.full((8,), -2 / 3 * math.log(11), dtype=torch.float64)
+    log_alpha[1::2] += 1e-6
+    mask = gates.published_mask(log_alpha, torch.tensor([0, 1] * 4))
+    assert (mask == 0).tolist() == [True] * 4 + [False] * 4
+    together = gates.published_mask(log_alpha, torch.zeros(8, dtype=torch.int64))
+    assert (together == 0).tolist() == [True, False] * 4
 
 
 def test_noise_is_a_function_of_seed_step_and_sample() -> None:

@@ -153,7 +153,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "expected": {"sparsity_estimate": "expected", "init_std": 1.5},
     "writer gates": {"writer_gates": True, "init_std": 1.5},
     "writer gates with node loss": {"writer_gates": True, "writer_target_sparsity": 0.5, "init_std": 1.5},
-    "penalty": {"target_sparsity": None, "penalty": 0.7, "init_std": 1.5},
+    "penalty": {"target_sparsity": None, "penalty": 0.7, "multiplier_lr": 0.1, "init_std": 1.5},
     "reproduce": {"preset": "reproduce", "target_sparsity": 1.02, "warmup_steps": 3, "lr_warmup_steps": 1},
 }
 

@@ -84,6 +84,12 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def gather(self, value: float) -> list[float]:
+        """Every rank's value, by rank."""
+        values = torch.zeros(self.world_size, dtype=torch.float64, device=self.device)
+        values[self.rank] = value
+        return self.total(values).tolist()
+
     def slice(self, count: int) -> slice:
         """This rank's contiguous share of `count` examples; shares differ by at most one."""
         each, more = divmod(count, self.world_size)

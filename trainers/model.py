@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from model_patches.circuit_model import CircuitModel
 from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.tracr import TracrProgram
+from trainers.memory import in_use
 from trainers.spec import Spec, SpecError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Loaded:
     zero_stage: int
     model: CircuitModel
     program: TracrProgram | None
+    resident_bytes: int = 0  # in use when the model had just been loaded: what a trial's memory is above
 
     @property
     def vocab_size(self) -> int:
@@ -116,7 +118,8 @@ def load(spec: ModelSpec, ranks: "Ranks", zero_stage: int) -> Loaded:
         with loading(ranks, zero_stage):
             model = _from_pretrained(spec, dtype)
     try:
-        return Loaded(spec, zero_stage, CircuitModel(model.to(ranks.device)), program)
+        patched = CircuitModel(model.to(ranks.device))
+        return Loaded(spec, zero_stage, patched, program, in_use(ranks.device))
     except (ValueError, AttributeError) as error:
         raise SpecError(f"model: {error}") from None
 

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import socket
 import time
 from collections.abc import Mapping
@@ -11,9 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-import torch
-
 from model_patches.circuit import Circuit
+from trainers.memory import peak, restart_peak
 from trainers.methods.base import Discovery, Found
 from trainers.model import Loaded
 from trainers.progress import Progress
@@ -42,7 +40,7 @@ class Recorder:
         self.empty: dict[str, dict[str, float]] = {}
         self.started, self.cpu = time.time(), time.process_time()
         self.trained = False
-        self.memory = _peak_memory()
+        restart_peak(execution.ranks.device)
         self.last_step, self.last_time, self.passed = 0, self.started, 0
         self.lines: list[str] = []
 
@@ -121,15 +119,16 @@ class Recorder:
         self._finish(self._result(status="failed", error=error))
 
     def _result(self, **fields: object) -> TrialResult:
-        finished = time.time()
+        finished, ranks = time.time(), self.execution.ranks
+        above = peak(ranks.device) - self.loaded.resident_bytes
         common = {
             "trial_id": self.spec.trial_id,
             "spec": self.spec.plain(),
             "group": self.spec.group(self.loaded),
             "seed": self.spec.seed,
             "seconds": finished - self.started,
-            "cpu_seconds": time.process_time() - self.cpu,
-            "peak_memory_bytes": max(0, _peak_memory() - self.memory),
+            "cpu_seconds": sum(ranks.gather(time.process_time() - self.cpu)),
+            "peak_memory_bytes": max(0, int(max(ranks.gather(above)))),
             "execution": self._execution(),
             "versions": _versions(),
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
@@ -190,13 +189,6 @@ def _counted(circuit: Circuit, edge: tuple[str, str]) -> bool:
     """False for an embedding's edge where embeddings are always on: no circuit can keep or cut it."""
     graph = circuit.graph
     return bool(graph.allowed[graph.writer_index[edge[0]], graph.reader_index[edge[1]]])
-
-
-def _peak_memory() -> int:
-    """Bytes: the device's peak on a GPU, the process's peak resident set elsewhere."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _versions() -> Mapping[str, str]:

@@ -58,7 +58,8 @@ class TrialResult(Record):
     `full` and `empty` hold the metrics (by split, then name) of the full model and of the empty
     circuit (everything corrupted): the ends of every faithfulness curve.
     `divergence` names the metric that training minimises and fronts use, e.g. "kl".
-    Times in seconds, memory in bytes above the loaded model.
+    Times in seconds; cpu_seconds is the sum over ranks. Memory in bytes above the loaded model, of
+    the rank that needed most.
     """
 
     result_schema: int = RESULT_SCHEMA

@@ -103,6 +103,7 @@ def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generato
         checkpoints.clear()
     except Diverged as error:  # on all ranks alike; any other error must end the gang
         recorder.fail(f"diverged at {error}")
+        checkpoints.clear()
     finally:
         session.close()
 

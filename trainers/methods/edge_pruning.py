@@ -53,7 +53,7 @@ REPRODUCE: dict[str, Any] = {
 class EdgePruning(Method):
     """Trains gates to keep the divergence from the full model low while sparsity is driven up."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     label: ClassVar[str] = "edge pruning"
 
     name: Literal["edge_pruning"] = "edge_pruning"
@@ -118,6 +118,16 @@ class EdgePruning(Method):
             target = getattr(self, key)
             if self.warmup == "logarithmic" and target is not None and target >= 1:
                 raise ValueError(f"{key}: found {target}; allowed with logarithmic warm-up: below 1")
+        if self.target_sparsity is not None and self.start_sparsity > self.target_sparsity:
+            raise ValueError(
+                f"start_sparsity: found {self.start_sparsity}; allowed: at most target_sparsity "
+                f"({self.target_sparsity})"
+            )
+        if self.penalty is not None:
+            for key in ("start_sparsity", "warmup", "multiplier_lr"):
+                preset = REPRODUCE if self.preset else {}
+                if getattr(self, key) != preset.get(key, type(self).model_fields[key].default):
+                    raise ValueError(f"{key} does nothing with penalty; leave it out")
         if self.writer_target_sparsity is not None and not self.writer_gates:
             raise ValueError("writer_target_sparsity needs writer_gates: true")
         if self.writer_target_sparsity is not None and self.target_sparsity is None:

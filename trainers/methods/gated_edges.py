@@ -1,11 +1,11 @@
 """GatedEdges: the trained values of edge pruning, and the circuit they stand for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from model_patches import gates as hard_concrete
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Noise keys: (seed, step, draw). Steps count from 0, so the initial values take step -1.
 INITIAL = -1
+CUT = 1e30  # a finite rank below every log_alpha
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,34 @@ class GatedEdges:
         edges = engine.value("edges").cpu()
         writers = engine.value("writers").cpu() if self.writers is not None else None
         of_edge = self.edge_writer.cpu()
-        final = hard_concrete.published_mask if self.published else hard_concrete.expected
         if not all(values.isfinite().all() for values in (edges, writers) if values is not None):
             raise Diverged("the gates: not all of them are finite")
-        gates = _product(final, edges, writers, of_edge)
+        if self.published:
+            gates = hard_concrete.published_mask(edges, published_tensors(graph))
+            if writers is not None:
+                kinds = _numbered((node.kind, node.layer) for node in graph.writers)
+                gates = gates * hard_concrete.published_mask(writers, kinds)[of_edge]
+        else:
+            gates = _product(hard_concrete.expected, edges, writers, of_edge)
         num_edges = round(float(gates.double().sum()))
-        # Gates saturate at 0 and 1; log_alpha, monotone in them, still tells them apart. A product of
+        # Gates saturate at 1; log_alpha, monotone in those above 0, still tells them apart. A product of
         # two gates has no such stand-in, and needs none: between the number of gates that are 1 and of
         # those above 0 lies their sum, so the cut never falls among equal ones.
-        ranked = edges if writers is None else gates
+        ranked = edges.masked_fill(gates == 0, -CUT) if writers is None else gates
         scores = torch.zeros(graph.allowed.numel()).index_copy(0, graph.flat_index, ranked.float())
         return Circuit.top(graph, scores.view(graph.allowed.shape), num_edges)
+
+
+def published_tensors(graph: EdgeGraph) -> Int[Tensor, " edges"]:
+    """Numbers the log_alpha tensor of the published code that holds each edge: one per layer for
+    all queries, all keys, all values, the MLP, and one for the output."""
+    of_reader = _numbered((node.kind, node.layer, node.part) for node in graph.readers)
+    return of_reader[graph.flat_index % len(graph.readers)]
+
+
+def _numbered(keys: Iterable[Hashable]) -> Int[Tensor, " items"]:
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def _product(

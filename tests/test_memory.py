@@ -1,0 +1,19 @@
+"""What a rank says about its memory."""
+
+import torch
+
+from trainers.memory import in_use, peak, restart_peak
+
+CPU = torch.device("cpu")
+BLOCK = 256 * 2**20
+
+
+def test_the_peak_counts_anew_from_where_it_was_restarted() -> None:
+    restart_peak(CPU)
+    before = in_use(CPU)
+    block = torch.ones(BLOCK, dtype=torch.uint8)
+    assert in_use(CPU) - before > 0.9 * BLOCK
+    del block
+    assert peak(CPU) - before > 0.9 * BLOCK > in_use(CPU) - before
+    restart_peak(CPU)
+    assert peak(CPU) - before < 0.9 * BLOCK
