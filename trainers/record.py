@@ -109,7 +109,8 @@ class Recorder:
                 ground_truth=task.ground_truth(self.loaded),
                 num_edges_total=session.graph.num_edges,
                 num_examples={split: len(session.examples[split]) for split in SPLITS},
-                in_sample=task.in_sample,
+                in_sample=session.dataset.in_sample,
+                dropped_examples=dict(session.dataset.dropped),
                 steps=discovery.steps,
                 warnings=[*discovery.warnings, *warnings],
             )

@@ -76,6 +76,7 @@ class TrialResult(Record):
     ground_truth: list[tuple[str, str]] | None = None
     num_edges_total: int | None = None
     num_examples: dict[str, int] = {}
+    dropped_examples: dict[str, int] = {}  # by reason
     in_sample: bool = False  # the test examples were trained on
     steps: int = 0
     seconds: float = 0.0

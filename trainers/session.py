@@ -17,7 +17,7 @@ from trainers.distributed import Engine, Ranks
 from trainers.metrics import METRICS
 from trainers.model import Loaded
 from trainers.resources import Resources
-from trainers.tasks.base import SPLITS, Split
+from trainers.tasks.base import Dataset, Split
 
 if TYPE_CHECKING:
     from trainers.trial import TrialSpec
@@ -49,8 +49,12 @@ class Session:
         return self.loaded.graph(self.spec.embeddings)
 
     @cached_property
-    def examples(self) -> dict[Split, list[Example]]:
-        return {split: self.spec.task.examples(split, self.loaded) for split in SPLITS}
+    def dataset(self) -> Dataset:
+        return self.spec.task.dataset(self.loaded)
+
+    @property
+    def examples(self) -> Mapping[Split, list[Example]]:
+        return self.dataset.splits
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -119,7 +123,7 @@ class Session:
     def references(self, batch: Batch) -> References:
         """Runs the model: call it inside `engine.run`."""
         model = self.loaded.model
-        full = self.spec.task.readout(model.full(batch.clean, batch.positions))
+        full = self.spec.task.readout(model.full(batch.clean, batch.positions), self.loaded)
         return References(
             full, model.record(batch.corrupted) if self.spec.ablation == "interchange" else None
         )
@@ -129,7 +133,7 @@ class Session:
     ) -> Float[Tensor, "*samples batch scored vocab"]:
         """The masked model's readout; differentiable in `keep`. Call it inside `engine.run`."""
         logits = self.loaded.model(batch.clean, keep, references.corrupted, batch.positions)
-        return self.spec.task.readout(logits)
+        return self.spec.task.readout(logits, self.loaded)
 
     def measure(
         self,

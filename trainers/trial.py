@@ -54,7 +54,7 @@ class TrialSpec(Spec):
             "model": self.model.identity(),
             # `name` is a default of its class, so `canonical` alone would leave it out.
             "method": self.method.canonical() | {"name": self.method.name, "version": self.method.version},
-            "task": self.task.canonical() | {"name": self.task.name, "version": self.task.version},
+            "task": self.task.identity(),
         }
         return content_id(content)
 

@@ -1,6 +1,8 @@
 """Task: the one interface of every task."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -13,6 +15,18 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# Test first: the test set stays the same when the number of training examples is varied.
+DRAWN: tuple[Split, ...] = ("test", "validation", "train")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task's examples by split; how many candidates were dropped, by reason; `in_sample` when the
+    test examples are also trained on."""
+
+    splits: Mapping[Split, list[Example]]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    in_sample: bool = False
 
 
 class Task(Spec):
@@ -29,17 +43,23 @@ class Task(Spec):
         """What the test metrics were measured on; results on other test sets share no axis."""
         raise TypeError(f"{type(self).__name__} does not say test_set")
 
-    @property
-    def in_sample(self) -> bool:
-        """True when the test examples are also trained on."""
-        return False
-
     def check(self, model: "ModelSpec") -> None:
         """Raises ValueError when the task cannot be asked of the model."""
 
+    def identity(self) -> dict[str, Any]:
+        """What of the task goes into a trial id: fields that differ from their defaults, and the
+        content of files instead of their paths."""
+        return self.canonical() | {"name": getattr(self, "name"), "version": self.version}  # noqa: B009
+
+    def dataset(self, loaded: "Loaded") -> Dataset:
+        """The same for the same fields and model, everywhere.
+
+        Raises SpecError when the task cannot be asked of the model: what was dropped, and why.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement dataset")
+
     def examples(self, split: Split, loaded: "Loaded") -> list[Example]:
-        """The same list for the same fields, model and split, everywhere."""
-        raise TypeError(f"{type(self).__name__} does not implement examples")
+        return self.dataset(loaded).splits[split]
 
     def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
         """Names in METRICS; the first is the divergence that training minimises."""
@@ -49,9 +69,17 @@ class Task(Spec):
         """The metric whose gradient scores edges: higher is better, not a divergence."""
         raise TypeError(f"{type(self).__name__} does not say attribution_metric")
 
-    def readout(self, logits: Tensor) -> Tensor:
-        """What metrics see of the model's logits [..., vocab]."""
+    def readout(self, logits: Tensor, loaded: "Loaded") -> Tensor:
+        """What metrics see of the model's logits [..., vocab]: all of them, scaled ones, or those of
+        the task's candidate tokens (then answers and distractors count candidates)."""
+        del loaded
         return logits
+
+    def chance(self, model: "ModelSpec") -> dict[str, float]:
+        """By metric, the level of a model that knows nothing of the task; a full model that is not
+        above it is flagged."""
+        del model
+        return {}
 
     def ground_truth(self, loaded: "Loaded") -> list[tuple[str, str]] | None:
         """(writer, reader) names of a circuit known to compute the task, if there is one."""

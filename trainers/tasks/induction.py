@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainers.data import Example
 from trainers.spec import SpecError
-from trainers.tasks.base import SPLITS, Split, Task
+from trainers.tasks.base import DRAWN, Dataset, Split, Task
 
 if TYPE_CHECKING:
     from trainers.model import Loaded, ModelSpec
@@ -22,7 +22,7 @@ class InductionTask(Task):
     at the answer's place in the corrupted prompt. Needs no tokenizer.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: Literal["induction"] = "induction"
     period: int = Field(8, ge=2, description="tokens before the repetition")
@@ -45,28 +45,30 @@ class InductionTask(Task):
     def test_set(self) -> str:
         return f"{self.test} of period {self.period}, {self.shown} shown, data seed {self.data_seed}"
 
-    def examples(self, split: Split, loaded: "Loaded") -> list[Example]:
+    def dataset(self, loaded: "Loaded") -> Dataset:
         """Raises SpecError when the vocabulary or the context is too small."""
         vocabulary = loaded.vocab_size
         self._fit(vocabulary, loaded.context)
-        # One generator for all splits, drawn without repetition: the splits are disjoint.
-        draw, seen, chosen = random.Random(self.data_seed), set[tuple[int, ...]](), list[Example]()
-        for name in SPLITS:
-            wanted: int = getattr(self, name)
-            chosen = []
-            while len(chosen) < wanted:
-                tokens = draw.sample(range(vocabulary), 2 * self.period)
-                first, other = tuple(tokens[: self.period]), tuple(tokens[self.period :])
-                if first in seen:
-                    continue
-                seen.add(first)
-                repeated = first[: self.shown]
-                last, right = self.period + self.shown - 1, first[self.shown]
-                chosen.append(
-                    Example(first + repeated, other + repeated, (last,), (right,), (other[self.shown],))
-                )
-            if name == split:
-                break
+        draw, seen = random.Random(self.data_seed), set[tuple[int, ...]]()
+        return Dataset({split: self._draw(draw, seen, vocabulary, split) for split in DRAWN})
+
+    def _draw(
+        self, draw: random.Random, seen: set[tuple[int, ...]], vocabulary: int, split: Split
+    ) -> list[Example]:
+        """Drawn without repetition, from one generator for all splits: they are disjoint."""
+        wanted: int = getattr(self, split)
+        chosen: list[Example] = []
+        while len(chosen) < wanted:
+            tokens = draw.sample(range(vocabulary), 2 * self.period)
+            first, other = tuple(tokens[: self.period]), tuple(tokens[self.period :])
+            if first in seen:
+                continue
+            seen.add(first)
+            repeated = first[: self.shown]
+            last, right = self.period + self.shown - 1, first[self.shown]
+            chosen.append(
+                Example(first + repeated, other + repeated, (last,), (right,), (other[self.shown],))
+            )
         return chosen
 
     def _fit(self, vocabulary: int, context: int) -> None:

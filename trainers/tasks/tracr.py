@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model_patches.tracr import TracrProgram
 from trainers.data import Example
-from trainers.tasks.base import Split, Task
+from trainers.tasks.base import SPLITS, Dataset, Task
 
 if TYPE_CHECKING:
     from trainers.model import Loaded, ModelSpec
@@ -35,22 +35,17 @@ class TracrTask(Task):
     def test_set(self) -> str:
         return "domain" if self.logit_scale == 10 else f"domain, logits × {self.logit_scale:g}"
 
-    @property
-    def in_sample(self) -> bool:
-        return True
-
     def check(self, model: "ModelSpec") -> None:
         if model.builtin is None or not model.builtin.startswith("tracr-"):
             raise ValueError("task tracr needs a Tracr model: model: {builtin: tracr-reverse}")
 
-    def examples(self, split: Split, loaded: "Loaded") -> list[Example]:
-        del split
+    def dataset(self, loaded: "Loaded") -> Dataset:
         program = loaded.program
         assert program is not None, "checked by check()"
         clean, answers = program.domain(), program.expected()
         shifted = self._derangement(len(clean))
         distractors = (answers + 1) % program.config.output_size if program.kind == "categorical" else None
-        return [
+        domain = [
             Example(
                 tuple(clean[i].tolist()),
                 tuple(clean[shifted[i]].tolist()),
@@ -60,6 +55,7 @@ class TracrTask(Task):
             )
             for i in range(len(clean))
         ]
+        return Dataset(dict.fromkeys(SPLITS, domain), in_sample=True)
 
     def _derangement(self, count: int) -> list[int]:
         """One cycle through all inputs in random order: nothing keeps its place."""
@@ -76,7 +72,8 @@ class TracrTask(Task):
     def attribution_metric(self, model: "ModelSpec") -> str:
         return "answer_product" if _numerical(model) else "answer_log_probability"
 
-    def readout(self, logits: Tensor) -> Tensor:
+    def readout(self, logits: Tensor, loaded: "Loaded") -> Tensor:
+        del loaded
         return logits if logits.shape[-1] == 1 else logits * self.logit_scale
 
     def ground_truth(self, loaded: "Loaded") -> list[tuple[str, str]] | None:
