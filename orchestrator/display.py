@@ -213,9 +213,8 @@ def _names(plan: Plan) -> dict[str, str]:
 
 
 def _name(trial: PlannedTrial, varied: list[tuple[str, object]]) -> str:
-    spec = trial.spec
     values = [f"{path.rpartition('.')[2]}={value}" for path, value in varied]
-    return " ".join([trial.trial_id[:8], spec.model.label, spec.task.name, spec.method.name, *values])
+    return " ".join([trial.trial_id[:8], trial.kind, *values])
 
 
 def _divergence(trial: PlannedTrial) -> str:

@@ -33,6 +33,12 @@ class PlannedTrial:
     result: TrialResult | None = None
     problem: str = ""
 
+    @property
+    def kind(self) -> str:
+        """`gpt2 ioi edge_pruning`, with the variant's name if it has one."""
+        variant = f" ({self.spec.method.variant})" if self.spec.method.variant else ""
+        return f"{self.spec.model.label} {self.spec.task.name} {self.spec.method.name}{variant}"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -18,7 +18,7 @@ def plan_text(plan: Plan, cost: PlanEstimate) -> str:
     """The sweep, its trials with what tells them apart, and the cost of those that are missing."""
     told = settings(plan.trials)
     rows = [
-        (trial.trial_id, trial.state, _name(trial), " ".join(f"{k}={v}" for k, v in told[trial.trial_id]))
+        (trial.trial_id, trial.state, trial.kind, " ".join(f"{k}={v}" for k, v in told[trial.trial_id]))
         for trial in plan.trials[:LINES]
     ]
     lines = [f"{plan.sweep.name}: {plan.sweep.question}", "", *table(("trial", "state", "what", ""), rows)]
@@ -73,21 +73,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def settings(trials: Sequence[PlannedTrial]) -> dict[str, list[tuple[str, Any]]]:
-    """By trial id: the dotted fields in which trials of one model, task and method differ, with the
-    trial's value."""
-    return varied(
-        {
-            trial.trial_id: (
-                (trial.spec.model.label, trial.spec.task.name, trial.spec.method.name),
-                trial.spec.plain(),
-            )
-            for trial in trials
-        }
-    )
-
-
-def _name(trial: PlannedTrial) -> str:
-    return f"{trial.spec.model.label} {trial.spec.task.name} {trial.spec.method.name}"
+    """By trial id: the dotted fields in which trials of one kind differ, with the trial's value."""
+    return varied({trial.trial_id: (trial.kind, trial.spec.plain()) for trial in trials})
 
 
 def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
