@@ -9,7 +9,7 @@ program's shipped settings recover fewer than 19 of 20 seeds.
 
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from orchestrator.results import Results
 from trainers.folder import Folder
@@ -25,11 +25,14 @@ def main(locations: list[str]) -> int:
     for point in results.points.to_pylist():
         by_trial[point["trial_id"]].append(point)
     rows = defaultdict(list)
+    left_out = Counter()
     for trial in results.trials.to_pylist():
-        if trial["status"] != "complete":
-            print(f"not counted: {trial['trial_id']} is {trial['status']}")
-            continue
-        rows[trial["model"], trial["method"]].append((trial, by_trial[trial["trial_id"]]))
+        if trial["status"] == "complete":
+            rows[trial["model"], trial["method"]].append((trial, by_trial[trial["trial_id"]]))
+        else:
+            left_out[trial["status"]] += 1
+    for status, count in left_out.items():
+        print(f"not counted: {count} {status}")
     print(f"{'model':20} {'method':40} {'recovered':>10} {'edges':>12} {'CPU s, median (max)':>20}")
     enough = True
     for (model, method), trials in sorted(rows.items(), key=str):
