@@ -35,6 +35,13 @@ STALL_FLOOR = 120.0  # seconds; a report may be this late however fast the other
 STEP_SECONDS = 0.5  # reports are gathered for this long before Tune hears of them
 CALL_SECONDS = 0.2  # ranks train for about this long per call: a call costs milliseconds, so may a step
 MAX_STEPS = 1000  # in one call
+DOING = {  # a call in words, for whoever reads that a rank was lost in it
+    "free_port": "starting",
+    "join": "joining its gang",
+    "begin": "loading",
+    "advance": "running its trial",
+    "close": "ending",
+}
 
 
 class LaneError(RuntimeError):
@@ -182,7 +189,7 @@ class Lane(tune.Trainable):
             done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 silent = ", ".join(str(futures.index(future)) for future in pending)
-                raise LaneError(f"rank {silent} silent for {limit:.0f} s in {call}")
+                raise LaneError(f"rank {silent} silent for {limit:.0f} s while {DOING[call]}")
             try:
                 ray.get(done)
             except RayError:
@@ -201,10 +208,12 @@ class Lane(tune.Trainable):
             except GetTimeoutError:
                 continue
             except RayTaskError as error:
-                raised.append(f"{rank} raised in {call}:\n{str(error).strip()}")
+                raised.append(f"{rank} raised an error while {DOING[call]}:\n{str(error).strip()}")
             except RayError as error:
-                text = " ".join(str(error).split()).partition(" Some common causes")[0]
-                died.append(f"{rank} died in {call}: {text}")
+                text = " ".join(str(error).split()).partition(" class_name:")[0]
+                died.append(
+                    f"{rank} died while {DOING[call]} (killed, out of memory or its node lost): {text}"
+                )
         return "\n".join(raised + died)
 
     def _kill(self) -> None:

@@ -24,6 +24,7 @@ from orchestrator.mirror_values import (
     masked,
     params,
     progress_of,
+    run_name,
     step_metrics,
     tags,
 )
@@ -92,6 +93,12 @@ class Mirror:
         )
         self._children[trial_id] = child
         return child
+
+    def belongs(self, trial_id: str, sweep: str) -> None:
+        """Tags the trial's run with a sweep that it is part of; a shared trial's parent is the first."""
+        run_id = self._known_run(self._runs / "trials" / trial_id, "trial_id", trial_id)
+        if run_id is not None:
+            self._client.set_tag(run_id, f"sweep.{sweep}", "yes")
 
     def log(self, trial_id: str, reports: Iterable[tuple[list[Metric], float]]) -> None:
         """Logs the metrics that the trial's run does not have yet, each report with its Unix time."""
@@ -185,8 +192,7 @@ class Mirror:
         entries = {"kind": "trial", "trial_id": trial_id}
         if parent is not None:
             entries["mlflow.parentRunId"] = parent
-        method, task = (spec.get(part, {}).get("name", part) for part in ("method", "task"))
-        name = f"{task} {method} seed {spec.get('seed')} {trial_id[:6]}"
+        name = run_name(spec, trial_id)
         run_id = self._client.create_run(self._experiment, tags=entries, run_name=name).info.run_id
         self._keep(folder, run_id)
         values = [Param(name, value) for name, value in params(spec).items()]

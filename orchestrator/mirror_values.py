@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.drawing import draw_circuit
+from model_patches.circuit import Circuit
+from orchestrator.drawing import draw, draw_circuit
 from orchestrator.trial_result import main_point
 from trainers.folder import Folder
 from trainers.progress import Progress
@@ -26,6 +27,16 @@ def masked(text: str) -> str:
 def params(spec: Mapping[str, Any]) -> dict[str, str]:
     """The spec by dotted path; fields without a value are left out, long values are cut."""
     return {path: _cut(masked(text), PARAM_CHARACTERS) for path, text in _flattened(spec)}
+
+
+def run_name(spec: Mapping[str, Any], trial_id: str) -> str:
+    """What tells a trial's run from its neighbours in MLflow's list."""
+    method = spec.get("method", {})
+    parts = [spec.get("task", {}).get("name"), method.get("name"), method.get("variant")]
+    for name in ("target_sparsity", "penalty"):
+        if method.get(name) is not None:
+            parts.append(f"{name} {method[name]:g}")
+    return " ".join(str(part) for part in (*parts, f"seed {spec.get('seed')}", trial_id[:6]) if part)
 
 
 def step_metrics(progress: Progress) -> list[Metric]:
@@ -73,6 +84,7 @@ def tags(result: TrialResult) -> dict[str, str]:
     """Status, code, versions and machine of a trial that is over."""
     found: dict[str, Any] = {"status": result.status, "error": result.error}
     found |= {f"version.{name}": version for name, version in result.versions.items()}
+    found["git_commit"] = result.execution.get("code")
     found |= {f"execution.{name}": value for name, value in result.execution.items()}
     if result.group is not None:
         found |= {f"group.{name}": value for name, value in result.group.model_dump().items()}
@@ -99,12 +111,20 @@ def files(trial: Folder, result: TrialResult) -> Iterator[tuple[str, bytes]]:
     if listed is not None:
         yield "edges.json", listed
         edges = [(writer, reader) for writer, reader in json.loads(listed)]
-        yield "circuit.png", draw_circuit(edges, _title(result, point))
+        yield "circuit.png", _picture(circuit, edges, _title(result, point))
 
 
 def metric_name(name: str) -> str:
     """With only the characters that MLflow allows in a metric's name."""
     return re.sub(r"[^\w./ :-]", "_", name)
+
+
+def _picture(circuit: bytes | None, edges: list[tuple[str, str]], title: str) -> bytes:
+    """Of the circuit; where its file cannot be read, of its edges, which know no scores."""
+    try:
+        return draw(Circuit.loads(circuit or b"", "circuit"), title)
+    except ValueError:
+        return draw_circuit(edges, title)
 
 
 def _title(result: TrialResult, point: Point) -> str:

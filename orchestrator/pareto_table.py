@@ -13,7 +13,7 @@ from orchestrator.wording import percent, significant
 # Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.
 LINES = 6
 
-_WIDTHS = (22, 9, 11, 34, 9)
+_WIDTHS = (22, 8, 9, 46, 7)
 
 
 def pareto_table(results: Results) -> str:

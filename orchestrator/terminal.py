@@ -73,8 +73,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def settings(trials: Sequence[PlannedTrial]) -> dict[str, list[tuple[str, Any]]]:
-    """By trial id: the dotted fields in which trials of one kind differ, with the trial's value."""
-    return varied({trial.trial_id: (trial.kind, trial.spec.plain()) for trial in trials})
+    """By trial id: the dotted fields in which trials of one kind differ, with the trial's value. What a
+    preset fills in, and what has no value, is left out."""
+    told = varied(
+        {
+            trial.trial_id: (trial.kind, trial.spec.plain() | {"method": trial.spec.method.asked()})
+            for trial in trials
+        }
+    )
+    return {
+        trial_id: [(path, value) for path, value in fields if value is not None]
+        for trial_id, fields in told.items()
+    }
 
 
 def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:

@@ -144,7 +144,10 @@ class Tracker:
             mirror.finish(trial_id, result)
 
     def _end(self) -> None:
-        self._connected().end_parent(self._parent, self._counts)
+        mirror = self._connected()
+        for trial in self._sweep.trials():
+            mirror.belongs(trial.trial_id, self._sweep.name)
+        mirror.end_parent(self._parent, self._counts)
 
     def _warn(self, what: str) -> None:
         """Once: the sweep matters more."""
@@ -160,8 +163,10 @@ def track(runs: Folder, uri: str) -> int:
 
     Finds runs by the ids kept in the folders, else by their tags: nothing is there twice, however
     often this runs. Trials that a live driver is running are left to it.
-    Raises SpecError when MLflow cannot be reached.
+    Raises SpecError for a folder without sweeps, and when MLflow cannot be reached.
     """
+    if not any((runs / name).exists("sweep.yaml") for name in runs.names()):
+        raise SpecError(f"{runs.location}: no sweep there; allowed: the folder that `run --runs` was given")
     try:
         return _mirror_all(connect(uri, runs), runs)
     except OSError:
@@ -180,32 +185,44 @@ def connect(uri: str, runs: Folder) -> "Mirror":
 
 
 def _mirror_all(mirror: "Mirror", runs: Folder) -> int:
-    parents: dict[str, str] = {}
-    for sweep in runs.names():
-        snapshot = (runs / sweep).read("sweep.yaml")
-        if snapshot is None:
-            continue
-        content = yaml.safe_load(snapshot)
-        run_id = mirror.parent(sweep, str(content.get("question", "")))
-        for trial_id in json.loads((runs / sweep).read("trials.json") or b"[]"):
-            parents.setdefault(trial_id, run_id)
-        mirror.end_parent(run_id, {})
-    mirrored = 0
+    sweeps = _sweeps(runs)
+    runs_of = {sweep: mirror.parent(sweep, question) for sweep, (question, _) in sweeps.items()}
+    first = {trial: sweep for sweep in reversed(sweeps) for trial in sweeps[sweep][1]}
+    mirrored, ended = 0, dict[str, str]()
     for trial_id in (runs / "trials").names():
         folder = runs / "trials" / trial_id
         spec = folder.read("spec.json")
         if spec is None or elsewhere(folder, runs):
             continue
         mirrored += 1
+        result, _ = read_result(folder)
+        ended[trial_id] = result.status if result is not None else ""
         if mirror.has(trial_id):
             continue
-        mirror.child(trial_id, json.loads(spec), parents.get(trial_id))
-        result, _ = read_result(folder)
+        mirror.child(trial_id, json.loads(spec), runs_of.get(first.get(trial_id, "")))
         if result is None:
             mirror.catch_up(trial_id)
         else:
             mirror.finish(trial_id, result)
+    for sweep, (_, trials) in sweeps.items():
+        for trial_id in set(trials) & ended.keys():
+            mirror.belongs(trial_id, sweep)
+        states = [ended.get(trial_id) for trial_id in trials]
+        mirror.end_parent(
+            runs_of[sweep], {state: float(states.count(state)) for state in ("complete", "failed")}
+        )
     return mirrored
+
+
+def _sweeps(runs: Folder) -> dict[str, tuple[str, list[str]]]:
+    """The question and the trial ids of every sweep in a runs folder, by name."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for sweep in runs.names():
+        snapshot = (runs / sweep).read("sweep.yaml")
+        if snapshot is not None:
+            trials = json.loads((runs / sweep).read("trials.json") or b"[]")
+            found[sweep] = (str(yaml.safe_load(snapshot).get("question", "")), trials)
+    return found
 
 
 def _short(error: Exception) -> str:

@@ -139,7 +139,7 @@ def test_a_result_that_is_there_wins_over_a_lost_lane(tmp_path: Path) -> None:
     runs = Folder.open(tmp_path)
     runs.write(f"trials/{TRIAL}/result.json", trial(TRIAL, 0, []).model_dump_json().encode())
     relay = Relay(runs, {TRIAL: spec()}, [])
-    relay.give_up(TRIAL, "rank 1 died in close", Resources())
+    relay.give_up(TRIAL, "rank 1 died while ending", Resources())
     assert (relay.failed, relay.complete) == (0, 1)
 
 

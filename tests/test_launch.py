@@ -96,7 +96,7 @@ def test_a_killed_rank_costs_one_retry_and_the_trial_goes_on_from_its_checkpoint
     assert killed.execution["attempt"] == 2 and killed.execution["resumed_at"] >= 2
     assert other.execution["attempt"] == 1, "nothing else is touched"
     (retry,) = (heard for heard in notes.heard if heard.startswith("retry"))
-    assert retry.startswith("retry rank 1 died in advance")
+    assert retry.startswith("retry rank 1 died while running its trial")
 
 
 def test_real_trials_train_on_a_lane(runs: Folder, local_ray: None) -> None:
@@ -123,7 +123,7 @@ def test_a_trial_that_always_fails_is_recorded_and_the_sweep_goes_on(runs: Folde
     assert (outcome.complete, outcome.failed, outcome.exit_code) == (1, 1, 1)
     broken, other = results(runs, 2)
     assert broken.status == "failed" and broken.execution["attempt"] == 2
-    assert (broken.error or "").startswith("rank 1 raised in advance:")
+    assert (broken.error or "").startswith("rank 1 raised an error while running its trial:")
     assert (broken.error or "").splitlines()[-1].startswith("ValueError: gates are not finite at step")
     assert other.status == "complete"
     assert run(runs, 2).skipped == 2, "a failed trial is over; it is run again on demand only"
@@ -136,7 +136,7 @@ def test_a_frozen_rank_is_noticed_and_its_cpu_comes_back(runs: Folder, local_ray
     outcome = run(runs, 3, notes, ranks=2, stall_seconds=3)
     assert (outcome.complete, outcome.failed) == (3, 0)
     assert results(runs, 1)[0].execution["attempt"] == 2
-    assert "retry rank 1 silent for 3 s in advance" in notes.heard
+    assert "retry rank 1 silent for 3 s while running its trial" in notes.heard
     assert until(lambda: ray.available_resources().get("CPU") == 2.0)
 
 

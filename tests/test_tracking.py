@@ -283,3 +283,24 @@ def test_a_picture_shows_the_edges_closest_to_the_output_first() -> None:
     assert closest_to_output(chain, 2) == [("a9.h0", "resid_post"), ("a8.h0", "a9.h0.v")]
     for edges in ([], EDGES, [(f"a0.h{head}", "resid_post") for head in range(MAX_EDGES + 1)]):
         assert draw_circuit(edges, "title").startswith(b"\x89PNG")
+
+
+def test_a_trial_of_two_sweeps_has_one_run_that_names_both(runs: Folder) -> None:
+    Runs(Path(runs.path)).sweep("other", (TRIALS[0],))
+    for _ in range(2):
+        track(runs, uri(runs))
+        tagged = {run.data.tags["trial_id"]: run.data.tags for run in found(runs, "trial")}
+        assert {name for name in tagged[TRIALS[0]] if name.startswith("sweep.")} == {
+            "sweep.demo",
+            "sweep.other",
+        }
+        assert {name for name in tagged[TRIALS[1]] if name.startswith("sweep.")} == {"sweep.demo"}
+    parents = {run.data.tags["sweep"]: run for run in found(runs, "sweep")}
+    assert tagged[TRIALS[0]]["mlflow.parentRunId"] == parents["demo"].info.run_id
+    assert {name: run.data.metrics["complete"] for name, run in parents.items()} == {"demo": 1, "other": 1}
+
+
+def test_a_folder_without_sweeps_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="nowhere: no sweep there"):
+        track(Folder.open(tmp_path / "nowhere"), f"sqlite:///{tmp_path}/nowhere/mlflow.db")
+    assert not (tmp_path / "nowhere").exists()
