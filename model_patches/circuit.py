@@ -1,6 +1,8 @@
 """Circuit: the kept edges of a graph, with a score for every edge."""
 
 import json
+import tempfile
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, get_args
@@ -50,6 +52,13 @@ class Circuit:
             kept[graph.locate(writer, reader)] = True
         return cls(graph, kept.float(), kept)
 
+    @classmethod
+    def from_arrays(cls, graph: EdgeGraph, scores: object, kept: object) -> Self:
+        """From whatever torch can read as [writers, readers]; what is no edge is left out."""
+        allowed = graph.allowed
+        scored = torch.as_tensor(scores).float().where(allowed, 0.0)
+        return cls(graph, scored, torch.as_tensor(kept).bool() & allowed)
+
     @property
     def num_edges(self) -> int:
         return int(self.kept.sum())
@@ -65,6 +74,14 @@ class Circuit:
         writers, readers = self.graph.writers, self.graph.readers
         return [(writers[w].name, readers[r].name) for w, r in self.kept.nonzero().tolist()]
 
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The writers that a kept edge leaves on its way from an embedding to the output."""
+        on_path = self.connected().kept.any(dim=1)
+        return frozenset(
+            node.name for node, on in zip(self.graph.writers, on_path.tolist(), strict=True) if on
+        )
+
     def keep(self) -> Float[Tensor, "writers readers"]:
         """Gates for `CircuitModel`: 1 for kept and always-on edges, 0 elsewhere."""
         return (self.kept | self.graph.always_on).float()
@@ -76,7 +93,7 @@ class Circuit:
         reaches writes its corrupted value.
         """
         kept = self.kept | self.graph.always_on
-        node_in = _feeding_readers(self.graph)
+        node_in = feeding_readers(self.graph)
         alive = torch.zeros(len(self.graph.writers), dtype=torch.bool)
         alive[: self.graph.num_embeddings] = True
         for writer in range(self.graph.num_embeddings, len(self.graph.writers)):
@@ -87,6 +104,33 @@ class Circuit:
             if (kept[writer] & useful).any():
                 useful[node_in[writer]] = True
         return replace(self, kept=self.kept & alive[:, None] & useful[None, :])
+
+    def union(self, *others: Self) -> Self:
+        """The edges that any keeps; each edge's score is the largest any gives it.
+
+        Raises ValueError, as all set operations do, when the graphs differ.
+        """
+        circuits = self._alike(others)
+        scores = torch.stack([circuit.scores for circuit in circuits]).amax(0)
+        return replace(self, scores=scores, kept=torch.stack([one.kept for one in circuits]).any(0))
+
+    def intersect(self, *others: Self) -> Self:
+        """The edges that all keep; each edge's score is the smallest any gives it."""
+        circuits = self._alike(others)
+        scores = torch.stack([circuit.scores for circuit in circuits]).amin(0)
+        return replace(self, scores=scores, kept=torch.stack([one.kept for one in circuits]).all(0))
+
+    def subtract(self, *others: Self) -> Self:
+        """The edges that this one keeps and no other does, with this one's scores."""
+        taken = [circuit.kept for circuit in self._alike(others)[1:]]
+        return replace(self, kept=self.kept & ~torch.stack([torch.zeros_like(self.kept), *taken]).any(0))
+
+    def _alike(self, others: Iterable[Self]) -> list[Self]:
+        circuits = [self, *others]
+        for circuit in circuits[1:]:
+            if (circuit.graph.shape, circuit.graph.embeddings) != (self.graph.shape, self.graph.embeddings):
+                raise ValueError("circuits of different graphs have no edges in common")
+        return circuits
 
     def save(self) -> bytes:
         """A safetensors file: `scores`, `kept` and the graph's shape as JSON metadata."""
@@ -113,6 +157,22 @@ class Circuit:
         except (OSError, SafetensorError, TypeError, ValueError, RecursionError, AssertionError) as error:
             raise ValueError(f"{path}: not a circuit file: {error}") from None
 
+    @classmethod
+    def loads(cls, content: bytes, name: str) -> Self:
+        """A circuit file's content. Raises ValueError naming `name` when it is none."""
+        with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
+            file = Path(scratch, "circuit.safetensors")  # safetensors reads metadata from files alone
+            file.write_bytes(content)
+            try:
+                return cls.load(file)
+            except ValueError as error:
+                raise ValueError(str(error).replace(str(file), name, 1)) from None
+
+
+def iou(first: Set[object], second: Set[object]) -> float:
+    """Size of the intersection over size of the union; 1 for two empty sets."""
+    return len(first & second) / len(first | second) if first | second else 1.0
+
 
 def _described(metadata: dict[str, str]) -> tuple[Shape, Embeddings]:
     """What a circuit file's metadata says. Raises ValueError, TypeError or RecursionError."""
@@ -127,8 +187,9 @@ def _described(metadata: dict[str, str]) -> tuple[Shape, Embeddings]:
     return Shape(**{**shape, "embeddings": tuple(shape["embeddings"])}), header["embeddings"]  # type: ignore[return-value]
 
 
-def _feeding_readers(graph: EdgeGraph) -> list[list[int]]:
-    """For each writer, the readers that feed it (none for an embedding)."""
+def feeding_readers(graph: EdgeGraph) -> list[list[int]]:
+    """For each writer, by row, the columns of the readers that feed it: q, k and v of a head, the MLP's
+    own; none for an embedding."""
     heads_per_kv = graph.shape.query_heads // graph.shape.key_value_heads
     feeds: list[list[int]] = []
     for node in graph.writers:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from model_patches.architectures import architecture_of, blocks_of, shape_of
@@ -13,15 +13,19 @@ from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.patching import patch
 from model_patches.stream import WriterStates
 
+OutputBias = Literal["shared", "kept"]
+
 
 class CircuitModel(nn.Module):
     """Wraps and patches `model` (a Hugging Face causal language model or a TracrModel).
 
-    The weights are frozen and dropout is off, always. Batches are padded on the right: attention
-    is causal, so padding changes no scored logit. (Tracr programs attend both ways; their inputs
-    all have one length.)
+    The weights are frozen and dropout is off, always. Batches that are padded on the right need
+    nothing more: attention is causal, so padding changes no scored logit. (Tracr programs attend both
+    ways; their inputs all have one length.) Batches padded on the left say where there is a token, in
+    `real`; an example's logits are then those it has alone, and are finite where there is no token
+    (except Gemma 2 in float64: Hugging Face's eager attention gives NaN for such an example).
 
-    Raises ValueError when the model's family is not in ARCHITECTURES.
+    Raises ValueError when the model's family is not in ARCHITECTURES or its layout is another.
     """
 
     def __init__(self, model: nn.Module, embeddings: Embeddings = "maskable") -> None:
@@ -43,20 +47,48 @@ class CircuitModel(nn.Module):
 
     @torch.no_grad()
     def full(
-        self, tokens: Int[Tensor, "batch seq"], positions: Int[Tensor, "batch scored"] | None = None
+        self,
+        tokens: Int[Tensor, "batch seq"],
+        positions: Int[Tensor, "batch scored"] | None = None,
+        real: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch scored vocab"]:
         """Logits of the full model at `positions` (at every position if None)."""
-        return self._logits(tokens, positions)
+        return self._logits(tokens, positions, real)
 
     @torch.no_grad()
-    def record(self, corrupted: Int[Tensor, "batch seq"]) -> WriterStates:
+    def record(
+        self, corrupted: Int[Tensor, "batch seq"], real: Bool[Tensor, "batch seq"] | None = None
+    ) -> WriterStates:
         """What every writer writes in a run on corrupted tokens."""
-        try:
-            self.stream.record()
-            self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1))
+        with self._recording():
+            self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1), real)
             return self.stream.states()
-        finally:
-            self.stream.stop()
+
+    @torch.no_grad()
+    def zeros(self, output_bias: OutputBias) -> WriterStates | None:
+        """What to give `forward` as `corrupted` for zero ablation; its batch and seq are 1.
+
+        The two conventions differ in whose an attention layer's output bias is. `shared`: every head
+        writes an equal share of it, so a cut head leaves nothing behind; this is published (Edge
+        Pruning) and needs no states: None. `kept`: it is no head's, so a cut head leaves its share
+        behind. The same for models without such a bias. Runs the model on one token: under ZeRO-3 all
+        ranks call it together. Raises ValueError for `kept` when a norm follows a bias (Gemma 2 and 3
+        with attention_bias): what it leaves then depends on the pass.
+        """
+        if output_bias == "shared":
+            return None
+        with self._recording():
+            device = next(self.model.parameters()).device
+            self._logits(torch.zeros(1, 1, dtype=torch.long, device=device), None, None)
+            writers = torch.zeros_like(self.stream.states().writers)
+            for first, share in self.stream.bias_shares.items():
+                writers[first : first + self.graph.shape.query_heads] = share
+        if self.architecture.attention_post_norm is not None and writers.any():
+            raise ValueError(
+                "output_bias 'kept' is not defined for this model: its attention output has a bias and a "
+                "norm after it; allowed: 'shared'"
+            )
+        return WriterStates.of(self.graph, writers)
 
     def forward(
         self,
@@ -64,39 +96,52 @@ class CircuitModel(nn.Module):
         keep: Float[Tensor, "*samples writers readers"],
         corrupted: WriterStates | None,
         positions: Int[Tensor, "batch scored"] | None = None,
+        real: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "*samples batch scored vocab"]:
         """Logits when edge (w, r) carries `corrupted_w + keep[w, r] · (clean_w − corrupted_w)`.
 
         Several samples of gates run side by side in one pass, each on the whole batch.
-        `corrupted=None` is zero ablation (corrupted_w = 0). Differentiable in `keep`; call
+        `corrupted=None` is zero ablation (corrupted_w = 0); states whose batch or seq is 1, such as a
+        mean over a reference set, serve all examples or positions. Differentiable in `keep`; call
         backward before the next forward. Always-on embeddings must be 1 in `keep`.
         """
         by_sample = keep if keep.ndim == 3 else keep.unsqueeze(0)
         samples, batch = by_sample.shape[0], tokens.shape[0]
         assert by_sample.shape[1:] == self.graph.exists.shape, f"gates {tuple(keep.shape)} for another graph"
         if corrupted is not None:
-            found = corrupted.writers.shape[1:3]
-            assert found == tokens.shape, (
-                f"a corrupted run of {tuple(found)} for tokens {tuple(tokens.shape)}"
-            )
+            found = tuple(corrupted.writers.shape[1:3])
+            fits = all(size in (1, wanted) for size, wanted in zip(found, tokens.shape, strict=True))
+            assert fits, f"a corrupted run of {found} for tokens {tuple(tokens.shape)}"
         with self._masked(tokens, by_sample, corrupted):
-            wanted = None if positions is None else positions.repeat(samples, 1)
-            logits = self._logits(tokens.repeat(samples, 1), wanted)
+            repeated = [None if x is None else x.repeat(samples, 1) for x in (positions, real)]
+            logits = self._logits(tokens.repeat(samples, 1), *repeated)
         return logits.view(samples, batch, *logits.shape[1:]) if keep.ndim == 3 else logits
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        try:
+            self.stream.record()
+            yield
+        finally:
+            self.stream.stop()
 
     @contextmanager
     def _masked(self, tokens: Tensor, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
         self.stream.fit(keep.shape[0] * tokens.numel(), self.width, self.dtype, tokens.device)
-        self.stream.mask(keep, corrupted)
+        self.stream.mask(keep, corrupted, (tokens.shape[0], tokens.shape[1]))
         try:
             yield
         finally:
             self.stream.stop()
 
-    def _logits(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
+    def _logits(self, tokens: Tensor, positions: Tensor | None, real: Tensor | None) -> Tensor:
         self.positions.wanted = positions
+        padding: dict[str, Tensor] = {}
+        if real is not None:
+            assert real.shape == tokens.shape, f"real is {tuple(real.shape)}, tokens {tuple(tokens.shape)}"
+            padding = {"attention_mask": real.long(), "position_ids": (real.cumsum(-1) - 1).clamp(min=0)}
         try:
-            return self.model(input_ids=tokens, use_cache=False).logits
+            return self.model(input_ids=tokens, use_cache=False, **padding).logits
         finally:
             self.positions.wanted = None
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model_patches.architectures import Architecture, blocks_of
 from model_patches.graph import EdgeGraph, ReaderGroup
-from model_patches.projections import HeadReader, HeadWriter, attention_rows
+from model_patches.projections import HeadReader, HeadWriter, attention_rows, share_norm
 from model_patches.stream import WriterStream, write_through
 
 
@@ -37,9 +37,14 @@ def patch(
     for writer, path in enumerate(architecture.embeddings.values()):
         _hook_embedding(model.get_submodule(path), stream, writer)
     for layer, block in enumerate(blocks_of(model, architecture)):
-        _patch_attention(block, architecture, stream, layer, groups[2 * layer], 2 * layer)
-        norm, mlp = block.get_submodule(architecture.mlp_norm), block.get_submodule(architecture.mlp)
-        _hook_single_reader(norm, stream, groups[2 * layer + 1], 2 * layer + 1)
+        readers, mlp = groups[2 * layer], block.get_submodule(architecture.mlp)
+        if architecture.mlp_norm == architecture.attention_norm:
+            readers = ReaderGroup(slice(readers.readers.start, readers.readers.stop + 1), readers.visible)
+            _hook_last_reader(mlp, stream)
+        else:
+            norm = block.get_submodule(architecture.mlp_norm)
+            _hook_single_reader(norm, stream, groups[2 * layer + 1], 2 * layer + 1)
+        _patch_attention(block, architecture, stream, layer, readers, 2 * layer)
         _hook_mlp(mlp, stream, graph.first_head(layer) + graph.shape.query_heads)
     _hook_single_reader(model.get_submodule(architecture.final_norm), stream, groups[-1], len(groups) - 1)
     _hook_output_head(model.get_submodule(architecture.output_head), positions)
@@ -70,14 +75,17 @@ def _patch_attention(
     norm = block.get_submodule(architecture.attention_norm)
     paths = architecture.query_key_value
     rows = attention_rows(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
+    by_head = architecture.fused_by_head
     for path, row in zip(paths, rows, strict=True):
-        _swap(block, path, lambda linear, row=row: HeadReader(linear, stream, row))
-    first = stream.graph.first_head(layer)
+        _swap(block, path, lambda linear, row=row: HeadReader(linear, stream, row, by_head))
+    first, post_norm = stream.graph.first_head(layer), architecture.attention_post_norm
     _swap(
         block,
         architecture.attention_output,
-        lambda linear: HeadWriter(linear, stream, first, shape.query_heads),
+        lambda linear: HeadWriter(linear, stream, first, shape.query_heads, post_norm is not None),
     )
+    if post_norm is not None:
+        _hook_post_norm(block.get_submodule(post_norm), stream, first)
 
     def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not stream.masking:
@@ -101,6 +109,36 @@ def _hook_single_reader(norm: nn.Module, stream: WriterStream, group: ReaderGrou
         return (stream.read(group, index, inputs[0])[0],) if stream.masking else None
 
     norm.register_forward_pre_hook(hook)
+
+
+def _hook_last_reader(mlp: nn.Module, stream: WriterStream) -> None:
+    """An MLP that shares the attention's norm: its read is the last of the layer's."""
+
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+        if not stream.masking:
+            return None
+        assert stream.normed is not None, "the attention's norm ran before the MLP"
+        return (stream.normed[-1],)
+
+    mlp.register_forward_pre_hook(hook)
+
+
+def _hook_post_norm(norm: nn.Module, stream: WriterStream, first: int) -> None:
+    """The norm after the attention. Its weight is touched here only: under ZeRO-3 the hooks that fetch
+    and release it are registered later, so this one runs in between."""
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        heads, stream.heads = stream.heads, None
+        if heads is None:
+            return None
+        writes = share_norm(heads, inputs[0], output, norm)
+        if stream.masking:
+            return write_through(writes, stream, first)
+        assert stream.recorded is not None, "heads are collected in a masked or a recorded pass"
+        stream.recorded.append(writes)
+        return None
+
+    norm.register_forward_hook(hook)
 
 
 def _hook_mlp(mlp: nn.Module, stream: WriterStream, writer: int) -> None:

@@ -42,19 +42,23 @@ class Projection(nn.Module):
 class HeadReader(Projection):
     """A query, key or value projection (or all three fused): every head projects its own read.
 
-    `rows` are the heads' places among the layer's readers.
+    `rows` are the heads' places among the layer's readers: all queries, then keys, then values.
+    `by_head` says that the fused weight goes head by head instead, as GPT-NeoX has it.
     """
 
     stream: WriterStream
 
-    def __init__(self, linear: nn.Module, stream: WriterStream, rows: slice) -> None:
+    def __init__(self, linear: nn.Module, stream: WriterStream, rows: slice, by_head: bool) -> None:
         super().__init__(linear, rows.stop - rows.start)
         self.stream = stream
         self.rows = rows
+        # How the readers fold so that swapping the two axes gives the weight's order.
+        self.fold = (3, self.num_heads // 3) if by_head else (1, self.num_heads)
 
     def head_weights(self) -> Float[Tensor, "heads width head_dim"]:
         weight = self.weight.t() if self.transposed else self.weight
-        return weight.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
+        parts, heads = self.fold
+        return weight.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 1).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, width] -> [batch, seq, heads * head_dim]."""
@@ -63,7 +67,7 @@ class HeadReader(Projection):
         reads = self.stream.normed[self.rows]
         heads = _ProjectReads.apply(reads, self)
         _, batch, seq, _ = reads.shape
-        out = heads.view(self.num_heads, batch, seq, -1).permute(1, 2, 0, 3).reshape(batch, seq, -1)
+        out = heads.view(*self.fold, batch, seq, -1).permute(2, 3, 1, 0, 4).reshape(batch, seq, -1)
         return out if self.bias is None else out + self.bias
 
 
@@ -71,15 +75,19 @@ class HeadWriter(Projection):
     """An attention output projection: every head's write goes into the stream.
 
     The output bias, if any, is shared equally by the heads, as published, so that all heads cut
-    under zero ablation leave nothing behind.
+    under zero ablation leave nothing behind (another convention: `CircuitModel.zeros`). `normed` says
+    that a norm follows before the residual: then the hook on that norm does the writing.
     """
 
     stream: WriterStream
 
-    def __init__(self, linear: nn.Module, stream: WriterStream, first: int, num_heads: int) -> None:
+    def __init__(
+        self, linear: nn.Module, stream: WriterStream, first: int, num_heads: int, normed: bool
+    ) -> None:
         super().__init__(linear, num_heads)
         self.stream = stream
         self.first = first
+        self.normed = normed
 
     def head_weights(self) -> Float[Tensor, "heads head_dim width"]:
         weight = self.weight if self.transposed else self.weight.t()
@@ -94,11 +102,26 @@ class HeadWriter(Projection):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, heads * head_dim] -> [batch, seq, width], or the thread in a masked pass."""
-        if self.stream.masking:
+        stream = self.stream
+        if stream.masking and not self.normed:
             return _WriteHeads.apply(x, self)  # type: ignore[no-any-return]
-        if self.stream.recorded is not None:
-            self.stream.recorded.append(self.writes(x).view(self.num_heads, *x.shape[:2], -1))
+        if stream.masking:
+            heads: Tensor = _ProjectHeads.apply(x, self).view(self.num_heads, *x.shape[:2], -1)  # type: ignore[union-attr]
+            stream.heads = heads
+            return heads.sum(0)
+        if stream.recorded is not None:
+            writes = self.writes(x).view(self.num_heads, *x.shape[:2], -1)
+            if self.normed:
+                stream.heads = writes
+            else:
+                stream.recorded.append(writes)
+            if self.bias is not None:
+                stream.bias_shares[self.first] = self.bias / self.num_heads
         return self.plain(x)
+
+    def gradient(self, by_head: Float[Tensor, "heads batch_seq width"]) -> Float[Tensor, "batch_seq inner"]:
+        """With respect to the input, from that of the heads' outputs."""
+        return torch.bmm(by_head, self.head_weights().transpose(1, 2)).transpose(0, 1).flatten(1)
 
 
 class _ProjectReads(Function):
@@ -139,8 +162,40 @@ class _WriteHeads(Function):
         stream = module.stream
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
         by_head = stream.gradients[module.first : module.first + module.num_heads]
-        heads = torch.bmm(by_head, module.head_weights().transpose(1, 2))
-        return heads.transpose(0, 1).reshape(ctx.shape), None
+        return module.gradient(by_head).view(ctx.shape), None
+
+
+class _ProjectHeads(Function):
+    """[heads, tokens, width]: what the heads put out, the weight frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: HeadWriter) -> Tensor:
+        ctx.module, ctx.shape = module, x.shape
+        return module.writes(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.module.gradient(gradient).view(ctx.shape), None
+
+
+def share_norm(
+    heads: Float[Tensor, "heads batch seq width"],
+    total: Float[Tensor, "batch seq width"],
+    normed: Float[Tensor, "batch seq width"],
+    norm: Any,
+) -> Float[Tensor, "heads batch seq width"]:
+    """What each head writes when `normed` = norm(`total`) goes into the residual, `total` = Σ `heads`.
+
+    Gemma 2 and 3 put an RMS norm after the attention. Its scale depends on the sum of the heads, so it
+    is not any head's own: the scale of that pass's sum is shared, head · scale · (1 + weight), and the
+    writes add up to what the norm gives. What its rounding adds is shared equally.
+    """
+    wide = torch.promote_types(total.dtype, torch.float32)
+    x = total.to(wide)
+    gain = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps) * (1 + norm.weight.to(wide))
+    rounding = (normed - gain * x).detach() / len(heads)
+    return torch.addcmul(rounding, heads, gain).to(total.dtype)
 
 
 def attention_rows(num_heads: int, key_value_heads: int, fused: bool) -> list[slice]:

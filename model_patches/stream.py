@@ -9,6 +9,10 @@ where "clean" is the write of the run at hand. The differences of all writers li
 their gates with the first rows of that buffer. Its gradient lies in a second buffer of the same
 shape: a reader's backward adds to the rows of the writers it sees, a writer's backward takes its row.
 
+Under bf16 weights every product accumulates in float32 and is rounded once to bf16, and so is each
+corrupted residual; the differences and their gradients are kept in bf16. Gates are float32: they are
+rounded to bf16 for a product, and their gradient arrives as float32.
+
 Autograd does not see writes into a buffer, so an order is imposed on it: the model's own residual
 tensor is replaced by a `thread` of zeros that runs through every write and every read. A writer's
 backward then runs after the backward of all its readers, which autograd guarantees along the thread.
@@ -31,7 +35,8 @@ class WriterStates:
     """What every writer wrote in a corrupted run, and the sums that readers start from.
 
     writers: [writers, batch, seq, width]. residuals: [groups, batch, seq, width], in the order of
-    `EdgeGraph.groups()`: the sum of the writers visible to the group.
+    `EdgeGraph.groups()`: the sum of the writers visible to the group. Where batch or seq is 1, as in
+    the mean over a reference set, one value serves all examples or positions of a pass.
     """
 
     writers: Float[Tensor, "writers batch seq width"]
@@ -39,11 +44,13 @@ class WriterStates:
 
     @classmethod
     def of(cls, graph: EdgeGraph, writers: Float[Tensor, "writers batch seq width"]) -> "WriterStates":
-        total, done, residuals = torch.zeros_like(writers[0]), 0, []
+        """Sums in float32 at least, and rounds each residual once."""
+        wide = torch.promote_types(writers.dtype, torch.float32)
+        total, done, residuals = torch.zeros_like(writers[0], dtype=wide), 0, []
         for group in graph.groups():
-            total = total + writers[done : group.visible].sum(0)
+            total = total + writers[done : group.visible].sum(0, dtype=wide)
             done = group.visible
-            residuals.append(total)
+            residuals.append(total.to(writers.dtype))
         return cls(writers, torch.stack(residuals))
 
     @property
@@ -52,6 +59,8 @@ class WriterStates:
 
     def __getitem__(self, examples: slice | Tensor) -> "WriterStates":
         """The states of some examples of the batch."""
+        if self.writers.shape[1] == 1:
+            return self  # one value for all examples is one for some of them
         return WriterStates(self.writers[:, examples], self.residuals[:, examples])
 
 
@@ -63,11 +72,16 @@ class WriterStream:
     def __init__(self, graph: EdgeGraph) -> None:
         self.graph = graph
         self.recorded: list[Tensor] | None = None
+        # Of a recorded pass: a head's share of its layer's output bias [width], by the layer's first writer.
+        self.bias_shares: dict[int, Tensor] = {}
         self.keep: Tensor | None = None
         self.corrupted: WriterStates | None = None
         # The normed reads [readers, batch, seq, width] of the attention that is running, and its thread.
         self.normed: Tensor | None = None
         self.thread: Tensor | None = None
+        # The heads' outputs [heads, batch, seq, width] on their way to the norm after the attention.
+        self.heads: Tensor | None = None
+        self.examples = (0, 0)  # batch and seq of the masked pass, each example once
         self.number = 0  # of masked passes so far
         self.differences = torch.empty(0)
         self.gradients = torch.empty(0)
@@ -77,13 +91,19 @@ class WriterStream:
         return self.keep is not None
 
     def record(self) -> None:
-        self.recorded = []
+        self.recorded, self.bias_shares = [], {}
 
-    def mask(self, keep: Float[Tensor, "samples writers readers"], corrupted: WriterStates | None) -> None:
-        """Starts a masked pass over a batch of samples × examples: the examples once per sample of
-        gates. `corrupted` holds the examples once; None is zero ablation: a cut edge carries zeros.
+    def mask(
+        self,
+        keep: Float[Tensor, "samples writers readers"],
+        corrupted: WriterStates | None,
+        examples: tuple[int, int],
+    ) -> None:
+        """Starts a masked pass over a batch of samples × examples: the examples (batch, seq) once per
+        sample of gates. `corrupted` holds the examples once, or one value for all of them; None is
+        zero ablation: a cut edge carries zeros.
         """
-        self.keep, self.corrupted = keep, corrupted
+        self.keep, self.corrupted, self.examples = keep, corrupted, examples
         self.number += 1
 
     @property
@@ -92,13 +112,16 @@ class WriterStream:
 
     def stop(self) -> None:
         """Ends the pass, also after an error."""
-        self.recorded = self.keep = self.corrupted = self.normed = self.thread = None
+        self.recorded = self.keep = self.corrupted = self.normed = self.thread = self.heads = None
+        self.bias_shares = {}
 
     def states(self) -> WriterStates:
         """What the recorded pass wrote."""
         assert self.recorded is not None, "states() follows record()"
-        batch = max(write.shape[1] for write in self.recorded)
-        return WriterStates.of(self.graph, torch.cat([w.expand(-1, batch, -1, -1) for w in self.recorded]))
+        _, batch, seq, width = self.recorded[0].shape  # the token embeddings'
+        # Positions' embeddings are one for the batch; some families' MLPs see batch and seq as one.
+        rows = [write.view(len(write), -1, seq, width) for write in self.recorded]
+        return WriterStates.of(self.graph, torch.cat([row.expand(-1, batch, -1, -1) for row in rows]))
 
     def fit(self, tokens: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
         """Makes both buffers fit a pass over so many tokens (batch · seq)."""
@@ -108,20 +131,19 @@ class WriterStream:
             if (old.shape, old.dtype, old.device) != (shape, dtype, device):
                 setattr(self, name, torch.empty(shape, dtype=dtype, device=device))
 
-    def write(self, first: int, values: Float[Tensor, "some batch seq width"]) -> None:
+    def write(self, first: int, values: Float[Tensor, "some ... width"]) -> None:
         """Puts writes that need no gradient (the embeddings') into the rows from `first` on."""
-        rows, (some, _, seq, width) = slice(first, first + values.shape[0]), values.shape
-        target = self.differences[rows]
-        target.view(some, -1, seq, width).copy_(values)  # positions' embeddings are one for the batch
+        rows = slice(first, first + values.shape[0])
+        target = self.differences[rows].view(values.shape[0], -1, *values.shape[-2:])
+        target.copy_(values)  # positions' embeddings are one for the batch
         self.subtract_corrupted(rows)
 
     def subtract_corrupted(self, rows: slice) -> None:
         """Turns writes in the buffer into differences."""
         if self.corrupted is not None:
             written = self.differences[rows]
-            written.view(written.shape[0], self.samples, -1).sub_(
-                self.corrupted.writers[rows].flatten(1)[:, None]
-            )
+            by_example = written.view(len(written), self.samples, *self.examples, -1)
+            by_example.sub_(self.corrupted.writers[rows].unsqueeze(1))
 
     def read(
         self, group: ReaderGroup, index: int, thread: Float[Tensor, "batch seq width"]
@@ -133,7 +155,7 @@ class WriterStream:
         return _Mix.apply(gates, thread, self, base).view(gates.shape[1], *thread.shape)  # type: ignore[no-any-return]
 
 
-def write_through(values: Float[Tensor, "some batch seq width"], stream: WriterStream, first: int) -> Tensor:
+def write_through(values: Float[Tensor, "some ... width"], stream: WriterStream, first: int) -> Tensor:
     """A differentiable write; returns the thread to hand on as the model's residual."""
     return _Write.apply(values, stream, first)  # type: ignore[no-any-return]
 
@@ -153,17 +175,15 @@ class _Mix(Function):
         ctx.save_for_backward(gates)
         samples, readers, visible = gates.shape
         differences = stream.differences[:visible].view(visible, samples, -1)
-        if samples == 1:
-            differences = differences[:, 0]
-            return (
-                gates[0] @ differences
-                if base is None
-                else torch.addmm(base.reshape(1, -1), gates[0], differences)
-            )
-        mixed = torch.bmm(gates, differences.transpose(0, 1))
+        if samples > 1:
+            mixed = torch.bmm(gates, differences.transpose(0, 1))
+        elif base is None or base.numel() < differences[0].numel():
+            mixed = gates[0] @ differences[:, 0]
+        else:
+            return torch.addmm(base.reshape(1, -1), gates[0], differences[:, 0])
         if base is not None:
-            mixed += base.reshape(-1)
-        return mixed.transpose(0, 1).reshape(readers, -1)
+            mixed.view(samples, readers, *stream.examples, -1).add_(base)
+        return mixed.view(samples, readers, -1).transpose(0, 1).reshape(readers, -1)
 
     @staticmethod
     @once_differentiable

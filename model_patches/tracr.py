@@ -81,13 +81,17 @@ class TracrAttention(nn.Module):
         self.value = nn.Linear(config.hidden_size, inner, bias=False)
         self.output = nn.Linear(inner, config.hidden_size, bias=False)
 
-    def forward(self, residual: Float[Tensor, "batch seq width"]) -> Float[Tensor, "batch seq width"]:
+    def forward(
+        self, residual: Float[Tensor, "batch seq width"], real: Bool[Tensor, "batch seq"] | None
+    ) -> Float[Tensor, "batch seq width"]:
         projections = (self.query, self.key, self.value)
         query, key, value = (module(residual).unflatten(-1, (self.heads, -1)) for module in projections)
         scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / self.scale
         if self.causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(future, -1e30)
+        if real is not None:
+            scores = scores.masked_fill(~real[:, None, None], -1e30)
         z = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), value)
         return self.output(z.flatten(-2))
 
@@ -111,8 +115,10 @@ class TracrBlock(nn.Module):
         self.mlp_norm = nn.Identity()
         self.mlp = TracrMLP(config)
 
-    def forward(self, residual: Float[Tensor, "batch seq width"]) -> Float[Tensor, "batch seq width"]:
-        residual = residual + self.attention(self.attention_norm(residual))
+    def forward(
+        self, residual: Float[Tensor, "batch seq width"], real: Bool[Tensor, "batch seq"] | None
+    ) -> Float[Tensor, "batch seq width"]:
+        residual = residual + self.attention(self.attention_norm(residual), real)
         return residual + self.mlp(self.mlp_norm(residual))
 
 
@@ -131,13 +137,22 @@ class TracrModel(nn.Module):
         self.final_norm = nn.Identity()
         self.unembed = nn.Linear(config.hidden_size, config.output_size, bias=False)
 
-    def forward(self, input_ids: Int[Tensor, "batch seq"], use_cache: bool = False) -> TracrOutput:
-        """Logits for token ids that start with BOS. `use_cache` is transformers' and does nothing."""
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        use_cache: bool = False,
+        attention_mask: Int[Tensor, "batch seq"] | None = None,
+        position_ids: Int[Tensor, "batch seq"] | None = None,
+    ) -> TracrOutput:
+        """Logits for token ids that start with BOS. The other arguments are transformers':
+        `attention_mask` is 0 where there is padding, `use_cache` does nothing."""
         del use_cache
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        residual = self.tok_embeds(input_ids) + self.pos_embeds(positions)
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        real = None if attention_mask is None else attention_mask.bool()
+        residual = self.tok_embeds(input_ids) + self.pos_embeds(position_ids)
         for block in self.blocks:
-            residual = block(residual)
+            residual = block(residual, real)
         return TracrOutput(self.unembed(self.final_norm(residual)))
 
 

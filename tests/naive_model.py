@@ -7,68 +7,30 @@ input of every reader for any set of edges.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tests.naive_parts import Parts, located
+
 Writes = dict[str, Tensor]  # writer name -> [batch, seq, width]
 Input = Callable[[str, Tensor], Tensor]  # (reader name, the model's own residual) -> what it reads
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Modules of one layer: norms, projections by letter (one fused "qkv" for GPT-2), output, MLP."""
-
-    attention_norm: nn.Module
-    projections: dict[str, nn.Module]
-    output: Any
-    mlp_norm: nn.Module
-    mlp: nn.Module
 
 
 class NaiveModel:
     """`model` is never changed; hooks live only inside a `with`. float64 for exact comparisons."""
 
     def __init__(self, model: Any) -> None:
-        self.model, config = model, model.config
-        self.heads: int = config.num_attention_heads
-        self.kv_heads: int = self.heads
-        if config.model_type == "gpt2":
-            base = model.transformer
-            self.embeddings = {"tok_embeds": base.wte, "pos_embeds": base.wpe}
-            self.layers = [
-                Parts(b.ln_1, {"qkv": b.attn.c_attn}, b.attn.c_proj, b.ln_2, b.mlp) for b in base.h
-            ]
-            self.final_norm = base.ln_f
-        elif config.model_type == "tracr":
-            self.embeddings = {"tok_embeds": model.tok_embeds, "pos_embeds": model.pos_embeds}
-            self.layers = [
-                Parts(
-                    b.attention_norm,
-                    {"q": b.attention.query, "k": b.attention.key, "v": b.attention.value},
-                    b.attention.output, b.mlp_norm, b.mlp,
-                )
-                for b in model.blocks
-            ]  # fmt: skip
-            self.final_norm = model.final_norm
-        else:
-            base = model.model
-            self.kv_heads = config.num_key_value_heads
-            self.embeddings = {"tok_embeds": base.embed_tokens}
-            self.layers = [
-                Parts(
-                    b.input_layernorm,
-                    {"q": b.self_attn.q_proj, "k": b.self_attn.k_proj, "v": b.self_attn.v_proj},
-                    b.self_attn.o_proj, b.post_attention_layernorm, b.mlp,
-                )
-                for b in base.layers
-            ]  # fmt: skip
-            self.final_norm = base.norm
+        self.model, parts = model, located(model)
+        self.heads: int = model.config.num_attention_heads
+        self.kv_heads, self.parallel = parts.kv_heads, parts.parallel
+        self.embeddings, self.layers, self.final_norm = parts.embeddings, parts.layers, parts.final_norm
+        self.shape = (0, 0, 0)  # of the residual in the pass at hand
 
     def logits(self, tokens: Tensor) -> Tensor:
+        self.shape = (*tokens.shape, self.model.config.hidden_size)
         with torch.no_grad():
             return self.model(input_ids=tokens, use_cache=False).logits
 
@@ -89,13 +51,21 @@ class NaiveModel:
             return self.logits(clean)
 
     def masked_logits(
-        self, clean: Tensor, corrupted: Tensor | None, gate: Callable[[str, str], float], order: list[str]
+        self,
+        clean: Tensor,
+        corrupted: Tensor | Writes | None,
+        gate: Callable[[str, str], float],
+        order: list[str],
     ) -> Tensor:
         """Logits when every edge carries corrupted + gate(writer, reader) · (write − corrupted).
 
-        `order` lists the writers; a reader sees those that have written when its turn comes.
+        `corrupted` is tokens, or what stands for each write (a mean, say), or None for zeros. `order`
+        lists the writers; a reader sees those that have written when its turn comes.
         """
-        other = self.writes(clean if corrupted is None else corrupted)
+        if isinstance(corrupted, dict):
+            other = corrupted
+        else:
+            other = self.writes(clean if corrupted is None else corrupted)
         if corrupted is None:
             other = {name: torch.zeros_like(write) for name, write in other.items()}
         now: Writes = {}
@@ -103,7 +73,8 @@ class NaiveModel:
         def mixed(reader: str, residual: Tensor) -> Tensor:
             total = torch.zeros_like(residual)
             for writer in order:
-                if writer in now:
+                beside = self.parallel and writer.startswith(reader.replace("m", "a") + ".")
+                if writer in now and not beside:
                     total = total + other[writer] + gate(writer, reader) * (now[writer] - other[writer])
             return total
 
@@ -117,16 +88,21 @@ class NaiveModel:
                 hooks.after(embedding, lambda _x, y, name=name: into.update({name: y}))
             for index, layer in enumerate(self.layers):
                 heads = partial(self._head_writes, index, layer, into)
-                hooks.after(layer.output, lambda z, _y, heads=heads: heads(z))
-                hooks.after(layer.mlp, lambda _x, y, index=index: into.update({f"m{index}": y}))
+                hooks.after(layer.output, heads)
+                mlp = layer.mlp if layer.mlp_post is None else layer.mlp_post
+                note = lambda _x, y, index=index: into.update({f"m{index}": y.view(self.shape)})  # noqa: E731
+                hooks.after(mlp, note)
             yield
 
-    def _head_writes(self, index: int, layer: Parts, into: Writes, z: Tensor) -> None:
+    def _head_writes(self, index: int, layer: Parts, into: Writes, z: Tensor, total: Tensor) -> None:
         weight, bias = _matrix(layer.output)
         size = z.shape[-1] // self.heads
-        for head in range(self.heads):
-            part = slice(head * size, (head + 1) * size)
-            into[f"a{index}.h{head}"] = z[..., part] @ weight[part] + bias / self.heads
+        parts = [slice(head * size, (head + 1) * size) for head in range(self.heads)]
+        writes = torch.stack([z[..., part] @ weight[part] + bias / self.heads for part in parts])
+        if (norm := layer.attention_post) is not None:
+            scale = (total.pow(2).mean(-1, keepdim=True) + norm.eps).sqrt()
+            writes = writes / scale * (1 + norm.weight)
+        into |= {f"a{index}.h{head}": write for head, write in enumerate(writes)}
 
     @contextmanager
     def _reading(self, read: Input) -> Iterator[None]:
@@ -137,9 +113,15 @@ class NaiveModel:
                 for letters, module in layer.projections.items():
                     heads = partial(self._projected, index, layer, letters, residual, read)
                     hooks.after(module, lambda _x, y, heads=heads: heads(y.shape))
-                hooks.before(layer.mlp_norm, lambda x, index=index: read(f"m{index}", x))
+                mlp = partial(self._mlp_input, index, layer, residual, read)
+                hooks.before(layer.mlp if layer.mlp_norm is None else layer.mlp_norm, mlp)
             hooks.before(self.final_norm, lambda x: read("resid_post", x))
             yield
+
+    def _mlp_input(self, index: int, layer: Parts, kept: Writes, read: Input, x: Tensor) -> Tensor:
+        if layer.mlp_norm is None:
+            return layer.attention_norm.forward(read(f"m{index}", kept["residual"]))
+        return read(f"m{index}", x.view(self.shape)).view_as(x)
 
     def _projected(
         self, index: int, layer: Parts, letters: str, kept: Writes, read: Input, shape: torch.Size
@@ -147,14 +129,16 @@ class NaiveModel:
         """A projection's output with every head of every letter computed by hand, one by one."""
         (weight, bias), residual = _matrix(layer.projections[letters]), kept["residual"]
         out, column = torch.empty(shape, dtype=residual.dtype), 0
-        size = shape[-1] // sum(self._count(letter) for letter in letters)
-        for letter in letters:
-            for head in range(self._count(letter)):
-                own = read(f"a{index}.h{head}.{letter}", residual)
-                normed = layer.attention_norm.forward(own)
-                part = slice(column, column + size)
-                out[..., part] = normed @ weight[:, part] + bias[part]
-                column += size
+        readers = [(letter, head) for letter in letters for head in range(self._count(letter))]
+        if layer.by_head:
+            readers = sorted(readers, key=lambda reader: reader[1])
+        size = shape[-1] // len(readers)
+        for letter, head in readers:
+            own = read(f"a{index}.h{head}.{letter}", residual)
+            normed = layer.attention_norm.forward(own)
+            part = slice(column, column + size)
+            out[..., part] = normed @ weight[:, part] + bias[part]
+            column += size
         return out
 
     def _count(self, letter: str) -> int:

@@ -150,9 +150,11 @@ def test_groups_cover_every_reader_once_in_order_and_see_ever_more_writers(shape
 
 @pytest.mark.parametrize("kind", sorted(TINY_CONFIGS))
 def test_shapes_come_from_the_architecture_table(kind: str) -> None:
-    shape = shape_of(TINY_CONFIGS[kind](), architecture_of(kind))
-    kv_heads, embeddings = (QUERY_HEADS, BOTH) if kind == "gpt2" else (KEY_VALUE_HEADS, BOTH[:1])
-    assert shape == Shape(LAYERS, QUERY_HEADS, kv_heads, embeddings)
+    config = TINY_CONFIGS[kind]()
+    shape = shape_of(config, architecture_of(config.model_type))
+    kv_heads = QUERY_HEADS if kind.startswith(("gpt", "opt")) else KEY_VALUE_HEADS
+    embeddings = BOTH if kind in ("gpt2", "opt") else BOTH[:1]
+    assert shape == Shape(LAYERS, QUERY_HEADS, kv_heads, embeddings, kind in ("gpt_neox", "phi"))
 
 
 def test_a_config_key_that_means_nothing_to_its_family_is_not_read() -> None:
@@ -163,7 +165,10 @@ def test_a_config_key_that_means_nothing_to_its_family_is_not_read() -> None:
 
 def test_every_family_has_an_architecture_and_others_are_refused() -> None:
     assert all(isinstance(entry, Architecture) for entry in ARCHITECTURES.values())
-    with pytest.raises(ValueError, match="model family 'bert' is not supported; known: gpt2, llama"):
+    assert {make().model_type for make in TINY_CONFIGS.values()} | {"tracr"} == set(ARCHITECTURES)
+    with pytest.raises(
+        ValueError, match="model family 'bert' is not supported; known: gemma, gemma2, .*, tracr. A family is"
+    ):
         architecture_of("bert")
 
 

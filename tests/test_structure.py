@@ -21,7 +21,12 @@ DOORS = {
     },
     "mlflow": {"orchestrator/mirror.py"},
     "deepspeed": {"trainers/distributed.py"},
-    "click": {"orchestrator/cli.py"},
+    "click": {
+        "orchestrator/circuit_cli.py",
+        "orchestrator/circuit_eval.py",
+        "orchestrator/cli.py",
+        "orchestrator/task_cli.py",
+    },
     "pickle": set(),
     "requests": set(),
 }

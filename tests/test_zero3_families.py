@@ -1,0 +1,52 @@
+"""Under ZeRO-3 a weight is there only while its module runs: every family computes what it does alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model_patches.circuit_model import CircuitModel
+from tests import one_rank
+from tests.tiny_models import KINDS, tiny_model, tokens
+from trainers.distributed import Engine, Ranks
+
+CLEAN, CORRUPTED, POSITIONS = tokens(2, 6, seed=1), tokens(2, 6, seed=2), torch.tensor([[5], [3]])
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    with one_rank.joined() as ranks:
+        yield ranks
+
+
+def passes(model: CircuitModel) -> list[Tensor]:
+    """Logits and gate gradients of every kind of pass."""
+    config: Any = model.model.config
+    keep = torch.rand(model.graph.exists.shape, generator=torch.Generator().manual_seed(3))
+    real = torch.ones_like(CLEAN, dtype=torch.bool)
+    real[0, :2] = False
+    found = [model.full(CLEAN), model.full(CLEAN, real=real)]
+    corrupted = [model.record(CORRUPTED), model.record(CORRUPTED, real), None]
+    if config.model_type != "gemma2":  # has a norm after its output bias
+        corrupted.append(model.zeros("kept"))
+    for states in corrupted:
+        gates = keep.clone().requires_grad_()
+        logits = model(CLEAN, gates, states, POSITIONS)
+        (gradient,) = torch.autograd.grad(logits.log_softmax(-1).square().sum(), gates)
+        found += [logits.detach(), gradient]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_passes_and_gradients_under_zero3(kind: str, ranks: Ranks) -> None:
+    expected = passes(CircuitModel(tiny_model(kind)))
+    model = CircuitModel(tiny_model(kind))
+    parameters = {"trained": nn.Parameter(torch.zeros(3))}
+    engine = Engine(model, parameters, [{"names": ["trained"], "weight_decay": 0.0}], ranks, 3)
+    assert all(weight.numel() == 0 for weight in model.model.parameters())  # partitioned
+    for _ in range(2):
+        for ours, alone in zip(engine.run(passes, model), expected, strict=True):
+            assert torch.equal(ours, alone)
+    engine.close()
