@@ -26,7 +26,7 @@ from trainers.trial import TrialSpec
 MAX_TRIALS = 100_000
 MAX_PROBLEMS = 20
 RESERVED_NAMES = ("trials", "report")  # folders beside the sweeps in a runs folder
-FILE_FIELDS = (("model", "path"),)  # relative paths in them mean: relative to the spec file
+FILE_FIELDS = (("model", "path"), ("task", "path"))  # relative paths in them mean: relative to the spec file
 
 
 class Objectives(Spec):
@@ -137,7 +137,7 @@ class SweepSpec(Spec):
         """Reads a sweep file and checks every trial of it; without `models`, which may be on another
         machine, all but the models' files.
 
-        A relative `model.path` is relative to the file, and absolute in what is returned.
+        A relative `model.path` or `task.path` is relative to the file, and absolute in what is returned.
         Raises SpecError, one line per problem: `file:line: path: what was found; what is allowed`.
         """
         source = read_yaml(Path(path))
@@ -209,17 +209,13 @@ def _faithfulness_problems(objectives: Objectives, measured: set[str]) -> Iterat
 
 
 def _check_files(model: ModelSpec) -> None:
-    """Raises SpecError for a model folder of a family that we cannot mask, or without sound weights."""
+    """Raises SpecError for a model of a family that we cannot mask, or without sound weights."""
     if model.path is None:
         return
-    config = next(file for file in model.files() if file.name == "config.json")
     try:
-        family = json.loads(config.read_bytes())["model_type"]
-        architecture_of(family)
-    except (KeyError, TypeError):
-        raise SpecError(f"model.path: {config} names no model_type") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"model.path: {config} is not JSON: {error}") from None
+        architecture_of(str(model.family()))
+    except SpecError:
+        raise
     except ValueError as error:
         raise SpecError(f"model.path: {error}") from None
     parameter_count(model)
@@ -298,8 +294,17 @@ def _origin(location: Location, assignments: list[_Assignment]) -> Location:
     return ("base", *location)
 
 
+def _once(found: list[Problem]) -> list[Problem]:
+    """One value of a grid stands for all that are wrong in the same way."""
+    first: dict[tuple[Location, str], Problem] = {}
+    for problem in found:
+        place = problem.location[:4] if problem.location[2:3] == ("grid",) else problem.location
+        first.setdefault((place, problem.message), problem)
+    return list(first.values())
+
+
 def _refusal(source: Source, found: list[Problem]) -> SpecError:
-    lines = [source.error(_as_written(location, source), message) for location, message in found]
+    lines = [source.error(_as_written(location, source), message) for location, message in _once(found)]
     rest = len(lines) - MAX_PROBLEMS
     more = [f"{source.name}: and {rest} more problems"] if rest > 0 else []
     return SpecError("\n".join(lines[:MAX_PROBLEMS] + more))

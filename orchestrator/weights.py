@@ -5,6 +5,7 @@ import math
 import struct
 from pathlib import Path
 
+from trainers.gguf_file import read_header
 from trainers.model import ModelSpec
 from trainers.spec import SpecError
 
@@ -12,11 +13,14 @@ LENGTH = struct.Struct("<Q")  # a safetensors file: length of the header, the he
 
 
 def parameter_count(model: ModelSpec) -> int | None:
-    """None for a model on the hub. Raises SpecError when a weight file is missing, cut short or no
-    weight file at all."""
-    if model.hub is not None:
-        return None
-    return sum(_parameters_in(file) for file in model.files() if file.suffix == ".safetensors")
+    """None for a hub model that is not in the cache. Raises SpecError when a weight file is missing, cut
+    short or no weight file at all."""
+    counts = [
+        read_header(file).parameters if file.suffix == ".gguf" else _parameters_in(file)
+        for file in model.files()
+        if file.suffix in (".gguf", ".safetensors")
+    ]
+    return sum(counts) if counts else None
 
 
 def _parameters_in(file: Path) -> int:

