@@ -82,8 +82,9 @@ def circuit() -> None:
     """Show, draw, compare, combine, export and import circuits.
 
     \b
-    circuit-sweep circuit show 4d7ef9 --runs runs
-    circuit-sweep circuit compare 4d7ef9 935c74 edges.json --truth trial
+    Example:
+      circuit-sweep circuit show 4d7ef9 --runs runs
+      circuit-sweep circuit compare 4d7ef9 935c74 edges.json --truth trial
     """
 
 

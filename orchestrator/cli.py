@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.circuit_cli import circuit
+from orchestrator.task_cli import task
+
 if TYPE_CHECKING:
     from orchestrator.drive import Finished
 
@@ -80,7 +83,12 @@ def switches(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    commands=[circuit, task],
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="circuit-sweep", prog_name="circuit-sweep")
 def main() -> None:
     """Sweeps of circuit discovery: a question in YAML in, a Pareto report out.

@@ -15,6 +15,7 @@ import yaml
 
 from orchestrator.tables import POINT_COLUMNS, TRIAL_COLUMNS, table
 from orchestrator.trial_result import EPSILON, RESULT, read_result
+from trainers.faithfulness import faithfulness_by_metric
 from trainers.folder import Folder
 from trainers.result import Point, TrialResult
 from trainers.spec import SpecError
@@ -289,10 +290,10 @@ def _trial_row(record: TrialRecord, sweeps: list[str]) -> dict[str, Any]:
     if result is None:
         return row
     same = (
-        "seed divergence num_edges_total in_sample steps seconds cpu_seconds peak_memory_bytes started "
-        "finished warnings result_schema"
+        "seed divergence num_edges_total in_sample steps examples backward_examples seconds cpu_seconds "
+        "peak_memory_bytes started finished warnings result_schema"
     )
-    nested = ("full", "empty", "num_examples", "execution", "versions", "ground_truth")
+    nested = ("full", "empty", "areas", "num_examples", "execution", "versions", "ground_truth")
     truth, code = result.ground_truth, result.execution.get("code")
     return (
         row
@@ -308,11 +309,18 @@ def _trial_row(record: TrialRecord, sweeps: list[str]) -> dict[str, Any]:
 
 
 def _point_row(result: TrialResult, point: Point, metric: str | None) -> dict[str, Any]:
-    row = point.model_dump(exclude={"metrics"})
+    row = point.model_dump(exclude={"metrics", "intervals"})
     row |= {"trial_id": result.trial_id, "seed": result.seed, "divergence": metric}
     row |= result.group.model_dump() if result.group else {}
     for split, metrics in point.metrics.items():
         row |= {f"{split}_{name}": value for name, value in metrics.items()}
+    for split, ends in point.intervals.items():
+        row |= {f"low_{split}_{name}": low for name, (low, _) in ends.items()}
+        row |= {f"high_{split}_{name}": high for name, (_, high) in ends.items()}
+    normalised = faithfulness_by_metric(
+        *(of.get("test", {}) for of in (point.metrics, result.full, result.empty))
+    )
+    row |= {f"faithfulness_{name}": value for name, value in normalised.items()}
     if metric is not None:
         row["divergence_validation"] = point.metrics.get("validation", {}).get(metric)
         row["divergence_test"] = point.metrics.get("test", {}).get(metric)

@@ -58,6 +58,10 @@ TRIAL_COLUMNS = (
     Column("num_edges_truth", pa.int64(), "edges", "edges of the task's ground-truth circuit, if known"),
     Column("in_sample", pa.bool_(), "", "the test examples were trained on"),
     Column("steps", pa.int64(), "steps", "optimiser or attribution steps"),
+    Column(
+        "examples", pa.int64(), "examples", "that went forward in the discovery, over all samples of gates"
+    ),
+    Column("backward_examples", pa.int64(), "examples", "those of them that a backward pass followed"),
     Column("seconds", pa.float64(), "s", "wall time of the attempt that ended the trial"),
     Column("cpu_seconds", pa.float64(), "s", "CPU time of all ranks"),
     Column("peak_memory_bytes", pa.int64(), "bytes", "peak memory above the loaded model"),
@@ -69,6 +73,7 @@ TRIAL_COLUMNS = (
     Column("spec", pa.string(), "JSON", "the whole trial spec"),
     Column("full", pa.string(), "JSON", "metrics of the full model, by split and name"),
     Column("empty", pa.string(), "JSON", "metrics of the empty circuit, by split and name"),
+    Column("areas", pa.string(), "JSON", "cpr, cmd, cpr_log, cmd_log by split and metric (MIB's grid)"),
     Column("ground_truth", pa.string(), "JSON", "[[writer, reader], ...] of the known circuit"),
     Column("num_examples", pa.string(), "JSON", "examples per split"),
     Column("execution", pa.string(), "JSON", "ranks, threads, ZeRO stage, host, processor, attempt, code"),
@@ -80,12 +85,18 @@ POINT_COLUMNS = (
     *GROUP_COLUMNS,
     Column("seed", pa.int64(), "", "seed of the trial"),
     Column("point", pa.int64(), "", "number of the circuit within its trial; never null"),
-    Column("kind", pa.string(), "", "final (the method's own), path (passed on the way) or budget (top-k)"),
+    Column(
+        "kind",
+        pa.string(),
+        "",
+        "final, path (passed on the way), refined, threshold, budget (top-k) or ranking: see trainers/result",
+    ),
     Column("num_edges", pa.int64(), "edges", "edges the circuit keeps; never null"),
     Column("num_edges_total", pa.int64(), "edges", "edges a circuit may cut; never null"),
     Column("num_edges_connected", pa.int64(), "edges", "kept edges on a path from input to output"),
     Column("sparsity", pa.float64(), "share of edges", "edges cut / num_edges_total; never null"),
     Column("target_sparsity", pa.float64(), "share of edges", "what the method aimed at; may exceed 1"),
+    Column("threshold", pa.float64(), "the metric's", "below which a greedy search cut edges"),
     Column("step", pa.int64(), "steps", "optimiser step at which the circuit was taken"),
     Column("divergence", pa.string(), "", "metric of the divergence_* columns: the trial's or its sweep's"),
     Column("divergence_validation", pa.float64(), "see divergence", "choose circuits by this one"),
@@ -97,6 +108,9 @@ POINT_COLUMNS = (
     Column("validation_*", pa.float64(), "the metric's", "mean over the validation examples"),
     Column("test_*", pa.float64(), "the metric's", "mean over the test examples"),
     Column("train_*", pa.float64(), "the metric's", "mean over the training examples"),
+    Column("low_*", pa.float64(), "the metric's", "lower end of the mean's 95 % bootstrap interval"),
+    Column("high_*", pa.float64(), "the metric's", "upper end of the mean's 95 % bootstrap interval"),
+    Column("faithfulness_*", pa.float64(), "share", "test: (circuit − empty) / (full − empty); null: 0 / 0"),
 )
 
 

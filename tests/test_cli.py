@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -86,10 +87,17 @@ def test_every_command_has_help_with_an_example() -> None:
     assert "Exit codes:" in call("--help").stdout
     assert isinstance(main, click.Group)
     assert set(main.commands) >= {"plan", "run", "status", "report", "track", "submit"}
-    for name in main.commands:
-        result = call(name, "--help")
+    for words in every_command(main):
+        result = call(*words, "--help")
         assert result.exit_code == 0
-        assert f"circuit-sweep {name}" in result.stdout.split("Example:")[1]
+        assert " ".join(("circuit-sweep", *words)) in re.split("Examples?:", result.stdout)[1]
+
+
+def every_command(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*above, name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*above, name))
 
 
 def modules_after(code: str) -> set[str]:

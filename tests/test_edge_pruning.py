@@ -332,3 +332,23 @@ def test_what_is_not_finite_ends_the_trial_on_all_ranks_alike(ranks: Ranks, tmp_
     with pytest.raises(Diverged, match="step 0: .*kl = nan"):
         one_rank.discover(session)
     session.close()
+
+
+@pytest.mark.parametrize("writer_gates", [False, True])
+def test_the_final_gates_rank_at_budgets_they_were_not_trained_for(
+    writer_gates: bool, gpt2: Loaded, ranks: Ranks, tmp_path: Path
+) -> None:
+    method = FAST | {"init_log_alpha": 0, "init_std": 3, "writer_gates": writer_gates, "path_points": 2}
+    plain = one_rank.discover(one_rank.session(gpt2, ranks, tmp_path, method))[0].found
+    session = one_rank.session(gpt2, ranks, tmp_path, method | {"ranking_budgets": "mib"})
+    found = one_rank.discover(session)[0].found
+    assert session.spec.method.points_planned() == 3 + 10
+    assert [item.kind for item in found[len(plain) :]] == 7 * ["ranking"], "at the end, beside the rest"
+    assert [item.circuit.num_edges for item in found[len(plain) :]] == [1, 2, 6, 13, 27, 68, 137]
+    for one, other in zip(plain, found, strict=False):
+        assert torch.equal(one.circuit.scores, other.circuit.scores) and one.kind == other.kind
+    final = found[0].circuit  # the order is the final circuit's
+    for item in found[len(plain) :]:
+        kept = item.circuit.kept
+        smaller, larger = (kept, final.kept) if kept.sum() <= final.num_edges else (final.kept, kept)
+        assert not (smaller & ~larger).any()

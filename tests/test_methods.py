@@ -21,14 +21,25 @@ from trainers.metrics import METRICS
 from trainers.model import Loaded
 from trainers.session import Session
 from trainers.spec import SpecError
-from trainers.tasks.base import SPLITS
+from trainers.tasks.base import SPLITS, Dataset
 
 KINDS = ("gpt2", "llama", "tracr-reverse", "tracr-xproportion")
 NAMES: dict[type[Method], str] = {method: method.model_fields["name"].default for method in METHODS}
 # The smallest settings that each method accepts; a new method with required fields adds its own.
 SMALL: dict[str, dict[str, Any]] = {
-    "edge_pruning": {"penalty": 0.5, "steps": 6, "path_points": 3, "init_log_alpha": 0, "init_std": 2},
+    "edge_pruning": {
+        "penalty": 0.5, "steps": 6, "path_points": 3, "init_log_alpha": 0, "init_std": 2,
+        "ranking_budgets": [20, 3, 3, 10**6],
+    },
+    "node_pruning": {
+        "penalty": 0.5, "steps": 6, "path_points": 3, "init_log_alpha": 0, "init_std": 2,
+        "ranking_budgets": [20, 3, 3, 10**6],
+    },
     "eap": {"edge_budgets": [20, 3, 3, 10**6]},
+    "eap_ig_inputs": {"edge_budgets": [20, 3, 3, 10**6], "steps": 3},
+    "eap_ig_activations": {"edge_budgets": [20, 3, 3, 10**6], "steps": 2},
+    "exact_patching": {"edge_budgets": [20, 3, 3, 10**6]},
+    "acdc": {"thresholds": [0.3, 0.01], "ranking_budgets": [20, 3, 3, 10**6]},
     "random": {"edge_budgets": [20, 3, 3, 10**6]},
 }  # fmt: skip
 
@@ -55,8 +66,11 @@ def eap(**fields: Any) -> dict[str, Any]:
 # ---- every method
 
 
-@pytest.mark.parametrize("ablation, embeddings", [("interchange", "maskable"), ("zero", "always_on")])
-@pytest.mark.parametrize("kind", KINDS)
+SETTINGS = [(kind, *rest) for kind in KINDS for rest in (("interchange", "maskable"), ("zero", "always_on"))]
+SETTINGS += [("llama", "mean", "maskable"), ("gpt2", "mean_positional", "always_on")]
+
+
+@pytest.mark.parametrize("kind, ablation, embeddings", SETTINGS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_reports_and_finds_circuits(
     method: type[Method],
@@ -73,17 +87,60 @@ def test_a_method_reports_and_finds_circuits(
     assert reports and reports[-1].step == reports[-1].total
     assert all(isinstance(value, float) for report in reports for value in report.values.values())
     steps = [report.step for report in reports]
-    assert steps == sorted(steps) and all(0 < step <= reports[0].total for step in steps)
+    assert steps == sorted(steps) and all(0 <= step <= reports[0].total for step in steps)
     assert 1 <= len(found.found) <= session.spec.method.points_planned()
     graph = session.graph
     for item in found.found:
-        assert item.circuit.graph.embeddings == embeddings
-        assert 0 <= item.circuit.num_edges <= graph.num_edges
-        assert not (item.circuit.kept & ~graph.allowed).any()
-        assert item.kind in ("final", "path", "budget")
-    budgets = [item.circuit.num_edges for item in found.found if item.kind == "budget"]
-    assert budgets == sorted(set(budgets))
-    assert [item.kind for item in found.found].index("final" if not budgets else "budget") == 0
+        circuit = item.circuit
+        assert circuit.graph.embeddings == embeddings
+        assert 0 <= circuit.num_edges <= graph.num_edges
+        assert not (circuit.kept & ~graph.allowed).any()
+        if item.kind in ("budget", "ranking"):  # higher is more important, whatever the method
+            cut = graph.allowed & ~circuit.kept
+            assert not cut.any() or circuit.scores[circuit.kept].min() >= circuit.scores[cut].max()
+    for kind in ("budget", "ranking"):
+        budgets = [item.circuit.num_edges for item in found.found if item.kind == kind]
+        assert budgets == sorted(set(budgets)) and (not budgets or budgets[-1] == graph.num_edges)
+    assert found.found[0].kind in ("final", "threshold", "budget")
+    assert 0 <= found.backward_examples <= found.examples
+    if found.signed is not None:
+        assert found.signed.dtype == torch.float64 and found.signed[~graph.allowed].eq(0).all()
+
+
+# What went forward and backward, by hand: 13 examples; the full model's and the corrupted run's passes
+# come first, twice for each call of the evaluation; 8 samples of gates; 5 components of 2 steps.
+COST: dict[str, tuple[int, int]] = {
+    "edge_pruning": (26 + 6 * 8 * 13, 6 * 8 * 13),
+    "node_pruning": (26 + 6 * 8 * 13, 6 * 8 * 13),
+    "eap": (26 + 13, 13),
+    "eap_ig_inputs": (26 + 13 + 3 * 13, 3 * 13),
+    "eap_ig_activations": (26 + 5 * 2 * 13, 5 * 2 * 13),
+    "exact_patching": (26 + 13 * (1 + 82), 0),
+    "random": (0, 0),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_discovery_costs(
+    method: type[Method], models: dict[str, Loaded], ranks: Ranks, tmp_path: Path
+) -> None:
+    session = one_rank.session(models["llama"], ranks, tmp_path, settings(method))
+    assert session.graph.num_edges == 82
+    found, _ = one_rank.discover(session)
+    if NAMES[method] == "acdc":  # every circuit that is measured shares its references with others
+        assert found.examples % 13 == 0 and 26 + 13 * 82 < found.examples < 4 * 13 * 82
+        assert found.backward_examples == 0
+    else:
+        assert (found.examples, found.backward_examples) == COST[NAMES[method]]
+
+
+def test_what_only_fills_a_share_costs_nothing(
+    models: dict[str, Loaded], ranks: Ranks, tmp_path: Path
+) -> None:
+    session = one_rank.session(models["llama"], ranks, tmp_path, eap())
+    filler = replace(session.share(session.examples["train"][:2]), weight=torch.tensor([1.0, 0.0]))
+    session.count(filler, 3, backward=True)
+    assert session.cost() == (3, 3)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -121,7 +178,7 @@ def test_the_seed_of_a_trial_never_changes_its_examples(
             for seed in (0, 9)
         ]
         assert sessions[0].examples == sessions[1].examples
-        assert list(sessions[0].examples) == list(SPLITS)
+        assert set(sessions[0].examples) == set(SPLITS)
 
 
 # ---- random
@@ -203,6 +260,10 @@ def test_ranking_by_magnitude_and_by_sign(models: dict[str, Loaded], ranks: Rank
         found[rank_by] = one_rank.discover(session)[0].found
     signed, magnitude = found["signed"][0].circuit.scores, found["magnitude"][0].circuit.scores
     assert signed.lt(0).any() and torch.equal(signed.abs(), magnitude)
+    for rank_by in ("signed", "magnitude"):  # the sign is never lost
+        session = one_rank.session(models["gpt2"], ranks, tmp_path, eap(rank_by=rank_by))
+        kept_apart = one_rank.discover(session)[0].signed
+        assert kept_apart is not None and torch.equal(kept_apart.float(), signed)
     for rank_by, scores in (("signed", signed), ("magnitude", magnitude)):
         allowed = models["gpt2"].graph("maskable").allowed
         for budget, item in zip(budgets, found[rank_by], strict=True):
@@ -249,8 +310,9 @@ def test_scores_that_are_not_finite_end_the_trial_on_all_ranks_alike(ranks: Rank
 def test_all_scores_zero_is_told(models: dict[str, Loaded], ranks: Ranks, tmp_path: Path) -> None:
     """A right answer of 1/2 asks for no deviation, so nothing deserves credit."""
     session = one_rank.session(models["tracr-xproportion"], ranks, tmp_path, eap(), ablation="zero")
-    examples = session.examples["train"]
-    session.examples["train"] = [replace(e, answers=(0.5,) * len(e.answers)) for e in examples]
+    splits = dict(session.examples)
+    splits["train"] = [replace(e, answers=(0.5,) * len(e.answers)) for e in splits["train"]]
+    session.__dict__["dataset"] = Dataset(splits)
     found, _ = one_rank.discover(session)
     assert found.warnings == ("every EAP score is zero",)
 

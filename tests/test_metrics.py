@@ -1,15 +1,19 @@
 """Metrics: one number per example, by hand, and what every entry of METRICS promises."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 from torch import Tensor
 
 from trainers.data import Batch, Example
 from trainers.metrics import METRICS
 
 VOCAB = 5
+CPU = torch.device("cpu")
 
 
 def batch() -> Batch:
@@ -149,3 +153,62 @@ def test_kl_of_bfloat16_logits_is_taken_in_float32() -> None:
     ours = (logits(0) + logits(1) / 50).to(torch.bfloat16)
     exact = compute("kl", ours.double(), full.double())
     assert torch.allclose(compute("kl", ours, full).double(), exact, rtol=1e-3, atol=1e-6)
+
+
+def ordered(*answers: int) -> Batch:
+    """One scored position per example, whose answer counts the candidates."""
+    return Batch.of([Example((0,), (1,), (0,), (each,)) for each in answers], [1.0] * len(answers), CPU)
+
+
+def test_probability_difference_by_hand() -> None:
+    """Candidates 0 to 4 of probability 1/16, 1/16, 1/8, 1/4, 1/2; the answer itself is on neither side."""
+    probabilities = torch.tensor([1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2], dtype=torch.float64)
+    ours = probabilities.log().expand(3, 1, 5) + 7
+    found = compute("probability_difference", ours, ours, ordered(2, 0, 4))
+    assert found.tolist() == pytest.approx([3 / 4 - 1 / 8, 15 / 16, -1 / 2], abs=1e-12)
+
+
+def test_probability_difference_within_10_by_hand() -> None:
+    """100 candidates, equally likely but for one."""
+    ours = torch.zeros(4, 1, 100, dtype=torch.float64)
+    far, near = ours.clone(), ours.clone()
+    far[:, 0, 61], near[:, 0, 60] = 5, 5
+    answers = ordered(50, 5, 97, 50)
+    share = 1 / (99 + math.exp(5))
+    assert compute("probability_difference_10", ours, ours, answers).tolist() == pytest.approx(
+        [0, 5 / 100, -8 / 100, 0], abs=1e-12
+    )
+    assert compute("probability_difference_10", far, far, answers)[0].item() == pytest.approx(0, abs=1e-12)
+    within = compute("probability_difference_10", near, near, answers)[0].item()
+    assert within == pytest.approx((math.exp(5) - 1) * share, abs=1e-12)
+
+
+@pytest.mark.parametrize("steps", [None, 4, 1], ids=["no ties", "some ties", "many ties"])
+def test_kendalls_tau_is_scipys(steps: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, full = torch.randn(2, 6, 2, 100, generator=generator, dtype=torch.float64)
+    full = ours * torch.linspace(-1, 1, 6).double()[:, None, None] + full / 2
+    if steps is not None:
+        ours, full = (ours * steps).round(), (full * steps).round()
+    found = compute("kendall_tau", ours, full, Batch.of(
+        [Example((0, 1), (1, 0), (0, 1), (0, 0)) for _ in range(6)], [1.0] * 6, CPU
+    ))  # fmt: skip
+    scipys: Any = kendalltau
+    expected = [
+        np.mean([scipys(ours[row, place], full[row, place], variant="b").statistic for place in range(2)])
+        for row in range(6)
+    ]
+    assert found.tolist() == pytest.approx(expected, abs=1e-12)
+    assert min(expected) < -0.2 and max(expected) > 0.2
+
+
+def test_kendalls_tau_of_nothing_but_ties_is_0() -> None:
+    flat, full = torch.zeros(1, 1, 100), torch.arange(100.0).expand(1, 1, 100)
+    assert compute("kendall_tau", flat, full, ordered(0)).tolist() == [0]
+    assert compute("kendall_tau", full, full, ordered(0)).tolist() == [1]
+    assert compute("kendall_tau", -full, full, ordered(0)).tolist() == [-1]
+
+
+def test_kendalls_tau_is_of_candidates_not_of_a_vocabulary() -> None:
+    with pytest.raises(AssertionError, match="a readout has 50257 of them"):
+        compute("kendall_tau", torch.zeros(1, 1, 50257), torch.zeros(1, 1, 50257), ordered(0))

@@ -11,7 +11,7 @@ from orchestrator.yaml_source import parse_yaml, write_yaml
 from trainers.folder import Folder
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "sweeps").glob("*"))
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
 def test_there_are_sweeps() -> None:
@@ -25,7 +25,8 @@ def test_a_shipped_sweep_plans(path: Path, tmp_path: Path) -> None:
     planned = plan(sweep, Folder.open(tmp_path))
     ids = [trial.trial_id for trial in planned.trials]
     assert len(ids) == len(set(ids)) > 0
-    assert estimate(planned, Folder.open(tmp_path)).memory_bytes is not None
+    not_here = all(trial.spec.model.hub is not None for trial in planned.trials)
+    assert estimate(planned, Folder.open(tmp_path)).memory_bytes is not None or not_here
     again = SweepSpec.parse(parse_yaml(write_yaml(sweep.plain()), "snapshot").data, "snapshot")
     assert again == sweep
 

@@ -6,51 +6,84 @@ from typing import Any
 import pytest
 import torch
 
-from tests import one_rank
+from tests import one_rank, worded_model
 from trainers.data import Example, batch_order
 from trainers.metrics import METRICS
 from trainers.model import Loaded
 from trainers.spec import SpecError
 from trainers.tasks import TASKS
 from trainers.tasks.base import SPLITS, Task
+from trainers.tasks.given import GivenTask
 from trainers.tasks.induction import InductionTask
+from trainers.tasks.text import TextTask
 from trainers.tasks.tracr import TracrTask
 
-MODELS = {"induction": ("gpt2", "llama"), "tracr": ("tracr-reverse", "tracr-xproportion")}
-CASES = [(task, kind) for task in TASKS for kind in MODELS[task.model_fields["name"].default]]
+# Models by name of the task, and fields of the task by kind of model; text tasks have the worded ones.
+MODELS = {
+    "induction": ("gpt2", "llama"),
+    "tracr": ("tracr-reverse", "tracr-xproportion"),
+    "greater_than": ("worded", "worded by digit"),
+}
+FIELDS: dict[tuple[str, str], dict[str, Any]] = {("greater_than", "worded by digit"): {"by_digit": True}}
+SIZES = {"train": 20, "validation": 9, "test": 30}
+
+
+def name_of(task_class: type[Task]) -> str:
+    return task_class.model_fields["name"].default
+
+
+def small(task_class: type[Task], kind: str = "", **fields: Any) -> Task:
+    sizes = {name: size for name, size in SIZES.items() if name in task_class.model_fields}
+    fields = {**sizes, **FIELDS.get((name_of(task_class), kind), {}), **fields}
+    return task_class.parse(fields, "task")
+
+
+# Tasks of data that a user brings draw nothing; what they promise is in test_jsonl_task.py.
+DRAWN = [task for task in TASKS if not issubclass(task, GivenTask)]
+CASES = [(task, kind) for task in DRAWN for kind in MODELS.get(name_of(task), ("worded",))]
 each_task = pytest.mark.parametrize("task_class, kind", CASES)
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, Loaded]:
-    return {kind: one_rank.loaded(kind, "float32") for kinds in MODELS.values() for kind in kinds}
-
-
-def small(task_class: type[Task], **fields: Any) -> Task:
-    sizes = {"train": 20, "validation": 9, "test": 30} if task_class is InductionTask else {}
-    return task_class.parse({**sizes, **fields}, "task")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Loaded]:
+    folder = tmp_path_factory.mktemp("models")
+    words = worded_model.words([task for t in DRAWN if isinstance(task := small(t), TextTask)])
+    made: dict[str, Loaded] = {}
+    for kind in dict.fromkeys(kind for _, kind in CASES):
+        if kind.startswith("worded"):
+            saved = worded_model.save(folder / kind, words, digits=kind == "worded by digit")
+            made[kind] = worded_model.loaded(saved)
+        else:
+            made[kind] = one_rank.loaded(kind, "float32")
+    return made
 
 
 @each_task
 def test_examples_are_decided_by_data_seed_alone(
     task_class: type[Task], kind: str, models: dict[str, Loaded]
 ) -> None:
-    first = {split: small(task_class).examples(split, models[kind]) for split in SPLITS}
+    first = {split: small(task_class, kind).examples(split, models[kind]) for split in SPLITS}
     random.seed(7)
     torch.manual_seed(7)
     for split in reversed(SPLITS):
-        assert small(task_class).examples(split, models[kind]) == first[split]
-        assert small(task_class, data_seed=1).examples(split, models[kind]) != first[split]
+        assert small(task_class, kind).examples(split, models[kind]) == first[split]
+        assert small(task_class, kind, data_seed=1).examples(split, models[kind]) != first[split]
 
 
 @each_task
 def test_examples_are_what_the_model_can_read(
     task_class: type[Task], kind: str, models: dict[str, Loaded]
 ) -> None:
-    loaded = models[kind]
+    loaded, task = models[kind], small(task_class, kind)
     outputs = loaded.program.config.output_size if loaded.program else loaded.vocab_size
+    outputs = len(task.candidates(loaded) or range(outputs))
+    assert task.readout(torch.zeros(1, 1, loaded.vocab_size), loaded).shape[-1] in (
+        outputs,
+        loaded.vocab_size,
+    )
+    distracted = "logit_difference" in task.metrics(loaded.spec)
     for split in SPLITS:
-        examples = small(task_class).examples(split, loaded)
+        examples = task.examples(split, loaded)
         assert examples
         for example in examples:
             assert len(example.clean) == len(example.corrupted) <= loaded.context
@@ -61,28 +94,32 @@ def test_examples_are_what_the_model_can_read(
             assert len(set(example.positions)) == len(example.positions)
             if outputs > 1:
                 assert all(isinstance(a, int) and 0 <= a < outputs for a in example.answers)
-                assert len(example.distractors) == len(example.answers)
-                assert all(d != a for d, a in zip(example.distractors, example.answers, strict=True))
+                assert len(example.distractors) == len(example.answers) * distracted
+                assert not distracted or all(
+                    d != a for d, a in zip(example.distractors, example.answers, strict=True)
+                )
 
 
 @each_task
 def test_metrics_are_known_and_fit(task_class: type[Task], kind: str, models: dict[str, Loaded]) -> None:
-    task, model = small(task_class), models[kind].spec
+    task, model = small(task_class, kind), models[kind].spec
     names = task.metrics(model)
     assert len(set(names)) == len(names) and set(names) <= set(METRICS)
     assert METRICS[names[0]].divergence, "training minimises the first"
     attribution = METRICS[task.attribution_metric(model)]
     assert attribution.name in names
     assert attribution.higher_is_better and attribution.differentiable and not attribution.divergence
-    assert "data seed 4" in small(task_class, data_seed=4).test_set or models[kind].program is not None
+    assert "data seed 4" in small(task_class, kind, data_seed=4).test_set or models[kind].program is not None
     task.check(model)
+    for name in task.chance(model):
+        assert name in names and METRICS[name].higher_is_better
 
 
 @each_task
 def test_ground_truth_names_edges_of_the_graph(
     task_class: type[Task], kind: str, models: dict[str, Loaded]
 ) -> None:
-    truth = small(task_class).ground_truth(models[kind])
+    truth = small(task_class, kind).ground_truth(models[kind])
     for writer, reader in truth or []:
         models[kind].graph("maskable").locate(writer, reader)
     assert (truth is not None) == (models[kind].program is not None)

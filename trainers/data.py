@@ -13,8 +13,9 @@ from torch import Tensor
 class Example:
     """One pair of prompts of equal length, as token ids.
 
-    positions: where logits are scored. answers: per position, the right token id (or the right
-    number for a model with one output). distractors: per position, a wrong token id, or empty.
+    positions: where logits are scored. answers: per position, the right token id; the right number
+    for a model with one output; or, where a task's readout is ordered candidates, the index that
+    right answers exceed (greater-than). distractors: per position, a wrong token id, or empty.
     """
 
     clean: tuple[int, ...]
@@ -30,11 +31,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded on the right. `scored` is False where an example has fewer positions than others;
-    `weight` is 0 for an example that only fills a rank's share and counts for nothing."""
+    """Padded on the right. `real` is False where there is padding; `scored` is False where an example
+    has fewer positions than others; `weight` is 0 for an example that only fills a rank's share and
+    counts for nothing."""
 
     clean: Int[Tensor, "batch seq"]
     corrupted: Int[Tensor, "batch seq"]
+    real: Bool[Tensor, "batch seq"]
     positions: Int[Tensor, "batch scored"]
     scored: Bool[Tensor, "batch scored"]
     answers: Tensor  # int64 or float64 [batch, scored]
@@ -46,10 +49,12 @@ class Batch:
         seq = max(len(example.clean) for example in examples)
         scored = max(len(example.positions) for example in examples)
         count = [len(example.positions) for example in examples]
+        length = torch.tensor([len(example.clean) for example in examples])
         distracted = all(example.distractors for example in examples)
         batch = cls(
             torch.tensor([_pad(example.clean, seq) for example in examples]),
             torch.tensor([_pad(example.corrupted, seq) for example in examples]),
+            torch.arange(seq) < length[:, None],
             torch.tensor([_pad(example.positions, scored) for example in examples]),
             torch.arange(scored) < torch.tensor(count)[:, None],
             torch.tensor([_pad(example.answers, scored) for example in examples]),

@@ -15,6 +15,7 @@ from torch import Tensor
 from trainers.data import Batch
 
 NUMERICAL_TOLERANCE = 1e-3  # below which two numerical outputs are the same
+MOST_RANKED = 256  # candidates whose pairs are compared
 
 Compute = Callable[[Tensor, Tensor, Batch], Float[Tensor, " batch"]]
 
@@ -90,6 +91,46 @@ def same_output(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
     return (same | ~batch.scored).all(1).to(torch.float64)
 
 
+def probability_difference(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """P(candidates above the answer) − P(candidates below it), -1 to 1, for a task whose answers count
+    its ordered candidates (Hanna et al. 2023, section 2)."""
+    del full
+    return _difference(logits, batch, logits.shape[-1])
+
+
+def probability_difference_10(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """The same of the 10 candidates on either side of the answer (Edge Pruning, section 4)."""
+    del full
+    return _difference(logits, batch, 10)
+
+
+def _difference(logits: Tensor, batch: Batch, within: int) -> Tensor:
+    probabilities = logits.to(_at_least_float32(logits)).softmax(-1)
+    distance = torch.arange(logits.shape[-1], device=logits.device) - batch.answers.unsqueeze(-1)
+    return _mean((probabilities * distance.sign() * (distance.abs() <= within)).sum(-1), batch)
+
+
+def kendall_tau(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
+    """Rank correlation of the candidates' logits with the full model's, -1 to 1: Kendall's tau-b, where
+    ties count for neither side; 0 where all logits are tied."""
+    candidates = logits.shape[-1]
+    assert candidates <= MOST_RANKED, f"compares all pairs of candidates; a readout has {candidates} of them"
+    ours, theirs = (_order(each) for each in (logits, full))
+    agreement = (ours * theirs).sum((-2, -1))
+    untied = ours.abs().sum((-2, -1)) * theirs.abs().sum((-2, -1))
+    return _mean(agreement / untied.sqrt().clamp(min=1), batch)
+
+
+def _order(logits: Float[Tensor, "*batch candidates"]) -> Float[Tensor, "*batch candidates candidates"]:
+    """1 where the row's candidate is above the column's, -1 where below, 0 for ties."""
+    exact = logits.to(_at_least_float32(logits))
+    return (exact.unsqueeze(-1) - exact.unsqueeze(-2)).sign()
+
+
+def _at_least_float32(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -102,6 +143,17 @@ METRICS: dict[str, Metric] = {
         Metric("logit_difference", "logit difference", "logits", True, logit_difference),
         Metric(
             "answer_log_probability", "log-probability of the answer", "nats", True, answer_log_probability
+        ),
+        Metric("probability_difference", "probability difference", "", True, probability_difference),
+        Metric(
+            "probability_difference_10",
+            "probability difference within 10",
+            "",
+            True,
+            probability_difference_10,
+        ),
+        Metric(
+            "kendall_tau", "Kendall's tau with the full model", "", True, kendall_tau, differentiable=False
         ),
         Metric("answer_product", "output × (answer − ½)", "", True, answer_product),
         Metric(

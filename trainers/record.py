@@ -5,12 +5,17 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from math import isnan
 from typing import TYPE_CHECKING
 
+import torch
+
 from model_patches.circuit import Circuit
+from trainers.curves import areas, on_grid
+from trainers.faithfulness import faithfulness
 from trainers.memory import peak, restart_peak
 from trainers.methods.base import Discovery, Found
 from trainers.model import Loaded
@@ -70,6 +75,7 @@ class Recorder:
         found: Found,
         metrics: dict[str, dict[str, float]],
         truth: list[tuple[str, str]] | None,
+        intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
     ) -> Point:
         """Writes the circuit and its edges; returns its row."""
         circuit, name = found.circuit, f"circuit-{number:03d}.safetensors"
@@ -89,7 +95,9 @@ class Recorder:
             sparsity=circuit.sparsity,
             target_sparsity=found.target_sparsity,
             step=found.step,
+            threshold=found.threshold,
             metrics=metrics,
+            intervals=intervals or {},
             circuit=name,
             truth_precision=precision,
             truth_recall=recall,
@@ -99,6 +107,11 @@ class Recorder:
         self, session: Session, discovery: Discovery, points: list[Point], warnings: tuple[str, ...]
     ) -> None:
         task = self.spec.task
+        if self.first and discovery.signed is not None:
+            self.check_attempt()
+            nothing = torch.zeros_like(session.graph.allowed)
+            signed = Circuit.from_arrays(session.graph, discovery.signed, nothing)
+            self.folder.write("signed.safetensors", signed.save())
         self._finish(
             self._result(
                 status="complete",
@@ -106,12 +119,15 @@ class Recorder:
                 points=points,
                 full=self.full,
                 empty=self.empty,
+                areas=_areas(points, self.full, self.empty),
                 ground_truth=task.ground_truth(self.loaded),
                 num_edges_total=session.graph.num_edges,
                 num_examples={split: len(session.examples[split]) for split in SPLITS},
                 in_sample=session.dataset.in_sample,
                 dropped_examples=dict(session.dataset.dropped),
                 steps=discovery.steps,
+                examples=discovery.examples,
+                backward_examples=discovery.backward_examples,
                 warnings=[*discovery.warnings, *warnings],
             )
         )
@@ -149,6 +165,7 @@ class Recorder:
             "process": os.getpid(),
             "processor": platform.processor() or platform.machine(),
             "code": os.environ.get("CIRCUIT_SWEEP_COMMIT", "unknown"),
+            "model_commit": self.loaded.commit,  # what a hub model's revision stood for
         }
 
     def _finish(self, result: TrialResult) -> None:
@@ -175,6 +192,24 @@ class Recorder:
 def _edges(circuit: Circuit) -> bytes:
     """A list of [writer, reader] names: the format that circuit tools exchange."""
     return json.dumps(circuit.edges).encode()
+
+
+def _areas(
+    points: Sequence[Point], full: Mapping[str, dict[str, float]], empty: Mapping[str, dict[str, float]]
+) -> dict[str, dict[str, dict[str, float] | None]]:
+    """By split and metric: CPR, CMD and their log variants of a ranking that was evaluated at every
+    budget of MIB's grid; empty for any other trial."""
+    ranked = [point for point in points if point.kind in ("budget", "ranking")]
+    found: dict[str, dict[str, dict[str, float] | None]] = {}
+    for split in full if ranked else ():
+        measured = {point.num_edges: point.metrics[split] for point in ranked}
+        curve = on_grid(measured, ranked[0].num_edges_total, empty[split], full[split])
+        for name in full[split] if curve is not None else ():
+            values = [one[name] for one in curve or ()]
+            f = faithfulness(values, full[split][name], empty[split][name])
+            by_area = {area: float(value) for area, value in areas(f).items()}
+            found.setdefault(split, {})[name] = None if isnan(by_area["cpr"]) else by_area
+    return found
 
 
 def _against(circuit: Circuit, truth: list[tuple[str, str]] | None) -> tuple[float | None, float | None]:

@@ -17,20 +17,25 @@ class Point(Record):
     """One circuit of a trial, evaluated.
 
     `kind` says how it came about: the method's own `final` circuit, a circuit passed on the way
-    (`path`), the sparsest faithful one without the edges it can spare (`refined`), or the top of a
-    ranking at an asked edge budget (`budget`).
-    `metrics` maps split ("validation", "test") to metric name to mean over examples.
+    (`path`), the sparsest faithful one without the edges it can spare (`refined`), what a greedy
+    search left at its `threshold`, the top of a ranking at an asked edge budget (`budget`), or the top
+    of a ranking at a size that the method was not run for (`ranking`).
+    `metrics` maps split ("validation", "test") to metric name to mean over examples; `intervals`
+    maps them to the ends of the mean's 95 % bootstrap confidence interval (trainers/intervals.py),
+    and is empty in results written before there were intervals.
     """
 
     point: int
-    kind: Literal["final", "path", "refined", "budget"]
+    kind: Literal["final", "path", "refined", "threshold", "budget", "ranking"]
     num_edges: int
     num_edges_total: int
     num_edges_connected: int
     sparsity: float
     target_sparsity: float | None = None
     step: int | None = None
+    threshold: float | None = None
     metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
     circuit: str  # file name inside the trial folder
     truth_precision: float | None = None  # against the task's ground-truth circuit, if it has one
     truth_recall: float | None = None
@@ -56,8 +61,12 @@ class TrialResult(Record):
     """result.json: written last and atomically; its existence means the trial is over.
 
     `full` and `empty` hold the metrics (by split, then name) of the full model and of the empty
-    circuit (everything corrupted): the ends of every faithfulness curve.
+    circuit (everything corrupted): the ends of every faithfulness curve. `areas` holds, by split and
+    metric, MIB's cpr, cmd, cpr_log and cmd_log (trainers/curves.py) of a trial whose ranking was
+    evaluated at every budget of MIB's grid; None where the full model and the empty circuit agree.
     `divergence` names the metric that training minimises and fronts use, e.g. "kl".
+    `examples` went forward in the discovery, over all ranks and samples of gates, reference passes
+    included; a backward pass followed on `backward_examples` of them. The evaluation is not in it.
     Times in seconds; cpu_seconds is the sum over ranks. Memory in bytes above the loaded model, of
     the rank that needed most.
     """
@@ -73,12 +82,15 @@ class TrialResult(Record):
     points: list[Point] = []
     full: dict[str, dict[str, float]] = {}
     empty: dict[str, dict[str, float]] = {}
+    areas: dict[str, dict[str, dict[str, float] | None]] = {}
     ground_truth: list[tuple[str, str]] | None = None
     num_edges_total: int | None = None
     num_examples: dict[str, int] = {}
     dropped_examples: dict[str, int] = {}  # by reason
     in_sample: bool = False  # the test examples were trained on
     steps: int = 0
+    examples: int | None = None  # None in results written before they were counted
+    backward_examples: int | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model_patches.graph import EdgeGraph
 from model_patches.stream import WriterStates
+from trainers.ablation import mean_states, up_to
 from trainers.checkpoint import Checkpoints
 from trainers.data import Batch, Example
 from trainers.distributed import Engine, Ranks
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class References:
-    """What a batch is compared with: the full model's readout, and the corrupted run's writes
-    (None under zero ablation)."""
+    """What a batch is compared with: the full model's readout, and what cut edges carry: the corrupted
+    run's writes, or means that serve every batch, or None for zeros."""
 
     full: Float[Tensor, "batch scored vocab"]
     corrupted: WriterStates | None
@@ -42,7 +43,13 @@ class Session:
     resources: Resources
     checkpoints: Checkpoints
     engine: Engine | None = None
+    # On this rank so far: examples that went forward, and those that a backward pass followed.
+    _spent: Float[Tensor, "2"] = field(init=False, repr=False)
     _remembered: tuple[tuple[int, ...], Batch, References] | None = field(default=None, repr=False)
+    _means: WriterStates | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._spent = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
 
     @cached_property
     def graph(self) -> EdgeGraph:
@@ -122,18 +129,53 @@ class Session:
     @torch.no_grad()
     def references(self, batch: Batch) -> References:
         """Runs the model: call it inside `engine.run`."""
-        model = self.loaded.model
-        full = self.spec.task.readout(model.full(batch.clean, batch.positions), self.loaded)
-        return References(
-            full, model.record(batch.corrupted) if self.spec.ablation == "interchange" else None
-        )
+        full = self.loaded.model.full(batch.clean, batch.positions)
+        self.count(batch, 1)
+        return References(self.spec.task.readout(full, self.loaded), self._corrupted(batch))
+
+    def _corrupted(self, batch: Batch) -> WriterStates | None:
+        """What cut edges carry in this batch. Means are taken once per trial, at the first batch."""
+        match self.spec.ablation:
+            case "interchange":
+                self.count(batch, 1)
+                return self.loaded.model.record(batch.corrupted)
+            case "zero":
+                return None
+            case "mean" | "mean_positional" as which:
+                if self._means is None:
+                    self._means = mean_states(self, per_position=which == "mean_positional")
+                return up_to(self._means, batch.clean.shape[1])
 
     def logits(
         self, batch: Batch, keep: Float[Tensor, "*samples writers readers"], references: References
     ) -> Float[Tensor, "*samples batch scored vocab"]:
         """The masked model's readout; differentiable in `keep`. Call it inside `engine.run`."""
+        backward = torch.is_grad_enabled() and keep.requires_grad
+        self.count(batch, keep.shape[0] if keep.ndim == 3 else 1, backward)
         logits = self.loaded.model(batch.clean, keep, references.corrupted, batch.positions)
         return self.spec.task.readout(logits, self.loaded)
+
+    def count(self, batch: Batch, passes: int, backward: bool = False) -> None:
+        """Adds to the trial's cost. A batch's fillers add nothing: any number of ranks counts alike."""
+        examples = passes * (batch.weight > 0).sum()
+        self._spent[0] += examples
+        if backward:
+            self._spent[1] += examples
+
+    def cost(self) -> tuple[int, int]:
+        """Examples that went forward so far, and those that a backward pass followed, over all ranks: see
+        Discovery. Every rank calls it."""
+        forward, backward = self.ranks.total(self._spent).tolist()
+        return int(forward), int(backward)
+
+    def cost_state(self) -> dict[str, Tensor]:
+        """The cost so far, for a checkpoint."""
+        return {"cost": torch.tensor(self.cost(), dtype=torch.float64)}
+
+    def restore_cost(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on counting from a checkpoint: what is done again after it is counted again."""
+        if "cost" in state and self.ranks.is_first:
+            self._spent += state["cost"].to(self._spent)
 
     def measure(
         self,

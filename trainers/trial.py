@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from model_patches.graph import Embeddings
+from trainers.ablation import Ablation
 from trainers.checkpoint import Checkpoints
 from trainers.distributed import Ranks
-from trainers.evaluate import empty_circuit, evaluate
+from trainers.evaluate import Evaluation, empty_circuit, evaluate_examples
 from trainers.folder import Folder
 from trainers.methods import AnyMethod
 from trainers.methods.base import Discovery, Diverged
@@ -35,7 +36,7 @@ class TrialSpec(Spec):
     model: ModelSpec
     task: AnyTask
     method: AnyMethod
-    ablation: Literal["interchange", "zero"] = "interchange"
+    ablation: Ablation = "interchange"
     embeddings: Embeddings = "maskable"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
@@ -126,17 +127,25 @@ def _points(
 ) -> Generator[Progress, None, list[Point]]:
     """Evaluates every found circuit, the full model and the empty circuit, on both splits."""
     circuits = [found.circuit for found in discovery.found] + [empty_circuit(session)]
-    scores: dict[Split, list[dict[str, float]]] = {}
+    evaluated: dict[Split, Evaluation] = {}
     splits: tuple[Split, ...] = ("validation", "test")
     for split in splits:
-        if scores and session.examples[split] == session.examples["validation"]:
-            scores[split], recorder.full[split] = scores["validation"], recorder.full["validation"]
+        if evaluated and session.examples[split] == session.examples["validation"]:
+            evaluated[split] = evaluated["validation"]
         else:
-            recorder.full[split], scores[split] = yield from evaluate(session, circuits, split)
-        recorder.empty[split] = scores[split][-1]
+            evaluated[split] = yield from evaluate_examples(session, circuits, split)
+        recorder.full[split], recorder.empty[split] = evaluated[split].full, evaluated[split].circuits[-1]
     truth = session.spec.task.ground_truth(session.loaded)
+    metrics = {split: one.circuits for split, one in evaluated.items()}
+    intervals = {split: one.intervals()[1:] for split, one in evaluated.items()}
     return [
-        recorder.point(number, found, {split: scores[split][number] for split in splits}, truth)
+        recorder.point(
+            number,
+            found,
+            {split: metrics[split][number] for split in splits},
+            truth,
+            {split: intervals[split][number] for split in splits},
+        )
         for number, found in enumerate(discovery.found)
     ]
 

@@ -4,9 +4,32 @@ from typing import Annotated
 
 from pydantic import Field
 
+from trainers.methods.acdc import Acdc
 from trainers.methods.eap import EdgeAttributionPatching
+from trainers.methods.eap_ig import EapIgActivations, EapIgInputs
 from trainers.methods.edge_pruning import EdgePruning
+from trainers.methods.exact_patching import ExactPatching
+from trainers.methods.node_pruning import NodePruning
 from trainers.methods.random_edges import RandomEdges
 
-METHODS = (EdgePruning, EdgeAttributionPatching, RandomEdges)
-AnyMethod = Annotated[EdgePruning | EdgeAttributionPatching | RandomEdges, Field(discriminator="name")]
+METHODS = (
+    EdgePruning,
+    EdgeAttributionPatching,
+    EapIgInputs,
+    EapIgActivations,
+    ExactPatching,
+    Acdc,
+    NodePruning,
+    RandomEdges,
+)
+AnyMethod = Annotated[
+    EdgePruning
+    | EdgeAttributionPatching
+    | EapIgInputs
+    | EapIgActivations
+    | ExactPatching
+    | Acdc
+    | NodePruning
+    | RandomEdges,
+    Field(discriminator="name"),
+]

@@ -2,9 +2,11 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from model_patches.circuit import Circuit
 from trainers.progress import Progress
@@ -16,22 +18,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """A circuit that a method found, and how."""
+    """A circuit that a method found, and how.
+
+    kind: `final` the method's own; `path` passed on the way to it; `refined` without the edges it can
+    spare; `threshold` what a greedy search left at its `threshold`; `budget` the top of a ranking
+    method's ranking; `ranking` the top of a ranking at a size that the method was not run for.
+    """
 
     circuit: Circuit
-    kind: Literal["final", "path", "refined", "budget"]
+    kind: Literal["final", "path", "refined", "threshold", "budget", "ranking"]
     target_sparsity: float | None = None
     step: int | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What a method returns: circuits to evaluate, each a point; the steps it took; warnings told
-    in the result and the report."""
+    """What a method returns: circuits to evaluate, each a point; what they cost; warnings told in the
+    result and the report.
+
+    steps: of the optimiser, or runs of an attribution. examples: examples that went forward, over all
+    ranks, once per sample of gates, and once each for the full model's and the corrupted run's
+    reference passes; backward_examples: those of them that a backward pass followed. Evaluating the
+    found circuits is not in it. signed: the scores [writers, readers] behind a ranking, with their
+    sign, which a ranking by magnitude loses in its circuits' scores; float64.
+    """
 
     found: list[Found]
     steps: int
+    examples: int
+    backward_examples: int
     warnings: tuple[str, ...] = ()
+    signed: Float[Tensor, "writers readers"] | None = None
 
 
 class Diverged(ArithmeticError):
@@ -59,6 +77,10 @@ class Method(Spec):
         """The method in plots and tables; different titles are different curves."""
         return f"{self.label} ({self.variant})" if self.variant else self.label
 
+    def asked(self) -> dict[str, Any]:
+        """What a user had to write for this method: the fields that differ from their defaults."""
+        return self.canonical()
+
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         """Yields progress between steps (nothing is in flight then) and returns what it found."""
         raise TypeError(f"{type(self).__name__} does not implement discover")
@@ -73,3 +95,21 @@ class Method(Spec):
     def points_planned(self) -> int:
         """At most so many circuits come out of a trial."""
         return 1
+
+
+Returned = TypeVar("Returned")
+
+
+def told_as(
+    steps: Generator[Progress, None, Returned], told: Progress
+) -> Generator[Progress, None, Returned]:
+    """Runs `steps` to its end and tells `told` wherever it tells something."""
+    try:
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            yield told
+    finally:
+        steps.close()

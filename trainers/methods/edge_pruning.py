@@ -1,26 +1,20 @@
 """Edge pruning (Bhaskar et al., NeurIPS 2024): a hard-concrete gate per edge, learned by gradient descent.
 
-    loss = divergence(full model, circuit) + λ1 · (s − t) + λ2 · (s − t)²
-
-s is the circuit's sparsity, the mean cut of the sampled gates; t its target, which rises over a
-warm-up; the multipliers λ climb the loss (gradient ascent) while the gates descend it.
+The loss and its hyperparameters are gate_training.py's; here is what has a gate and where it starts.
 """
 
-import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from model_patches.circuit import Circuit
-from trainers.data import batch_order
-from trainers.methods.base import Discovery, Diverged, Method
-from trainers.methods.gated_edges import GatedEdges, noise_for
-from trainers.methods.path import Path
-from trainers.methods.refine import refine
-from trainers.methods.schedules import rate_at, target_at
+from trainers.methods.base import told_as
+from trainers.methods.eap import EdgeAttributionPatching
+from trainers.methods.eap_ig import EapIgInputs
+from trainers.methods.gate_training import GateTraining
+from trainers.methods.gated_edges import GatedEdges
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,7 +44,7 @@ REPRODUCE: dict[str, Any] = {
 }
 
 
-class EdgePruning(Method):
+class EdgePruning(GateTraining):
     """Trains gates to keep the divergence from the full model low while sparsity is driven up."""
 
     version: ClassVar[int] = 2
@@ -60,47 +54,24 @@ class EdgePruning(Method):
     preset: Literal["reproduce"] | None = Field(
         None, description="reproduce: every field not given takes the published value"
     )
-    target_sparsity: float | None = Field(
-        None, gt=0, le=2, description="share of edges to cut; above 1 pushes harder"
-    )
-    penalty: float | None = Field(
-        None,
-        gt=0,
-        description="instead of a target: a fixed weight of the mean P(gate > 0), after the warm-up",
-    )
-    start_sparsity: float = Field(0.0, ge=0, lt=1)
-    warmup: Literal["linear", "logarithmic"] = Field(
-        "linear", description="how the target rises; logarithmic below 1"
-    )
-    steps: int = Field(1000, ge=1)
-    warmup_steps: int | None = Field(
-        None, ge=0, description="of the target or penalty; default 80 % of steps"
-    )
-    gate_lr: float = Field(0.1, gt=0)
-    multiplier_lr: float = Field(0.1, gt=0, description="of gradient ascent on λ1 and λ2")
-    lr_warmup_steps: int | None = Field(None, ge=0, description="default 5 % of steps")
-    lr_decay: Literal["linear", "constant"] = "linear"
-    weight_decay: float = Field(0.01, ge=0, description="of the gates; thaws gates far from their threshold")
-    max_gradient_norm: float | None = Field(None, gt=0, description="published: 1, a default of its trainer")
-    init_log_alpha: float = Field(2.0, description="mean; at the published 10 no gate gets a gradient")
-    init_std: float = Field(0.01, ge=0)
-    batch_size: int | None = Field(None, ge=1, description="examples per step; default: all of them")
-    gate_samples: int = Field(8, ge=1, description="independent draws of all gates per step")
-    sparsity_estimate: Literal["sampled", "expected"] = "sampled"
-    divergence_weight: float = Field(1.0, gt=0)
     writer_gates: bool = Field(False, description="one more gate per writer; an edge counts as edge × writer")
     writer_target_sparsity: float | None = Field(None, gt=0, le=2, description="adds the node loss")
     final_gates: Literal["expected", "published"] = Field(
         "expected", description="whose sum, rounded, is the number of edges that a circuit keeps"
     )
-    path_points: int = Field(40, ge=0, description="circuits taken on the way, at equal steps")
-
-    refine_epsilon: float | None = Field(
+    warm_start: Literal["eap", "eap_ig"] | None = Field(
         None,
-        gt=0,
-        description="also take the sparsest circuit within this divergence (on training examples) and cut, "
-        "weakest first, every edge it can spare; one evaluation per edge",
+        description="gates start at an attribution's ranking of the training examples (of its default "
+        "settings; eap_ig: over inputs) instead of at init_log_alpha",
     )
+    warm_lowest: float = Field(
+        0.0, description="log_alpha of the edge with the smallest |score|; in between in equal steps of rank"
+    )
+    warm_highest: float = Field(4.0, description="of that with the largest; noise of init_std comes on top")
+
+    def asked(self) -> dict[str, Any]:
+        preset = REPRODUCE if self.preset == "reproduce" else {}
+        return {name: value for name, value in super().asked().items() if preset.get(name) != value}
 
     @model_validator(mode="before")
     @classmethod
@@ -110,124 +81,49 @@ class EdgePruning(Method):
         return data
 
     @model_validator(mode="after")
-    def _consistent(self) -> "EdgePruning":
-        if (self.target_sparsity is None) == (self.penalty is None):
-            found = "neither" if self.penalty is None else "both"
-            raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, penalty")
-        for key in ("target_sparsity", "writer_target_sparsity"):
-            target = getattr(self, key)
-            if self.warmup == "logarithmic" and target is not None and target >= 1:
-                raise ValueError(f"{key}: found {target}; allowed with logarithmic warm-up: below 1")
-        if self.target_sparsity is not None and self.start_sparsity > self.target_sparsity:
+    def _consistent_gates(self) -> "EdgePruning":
+        target = self.writer_target_sparsity
+        if self.warmup == "logarithmic" and target is not None and target >= 1:
             raise ValueError(
-                f"start_sparsity: found {self.start_sparsity}; allowed: at most target_sparsity "
-                f"({self.target_sparsity})"
+                f"writer_target_sparsity: found {target}; allowed with logarithmic warm-up: below 1"
             )
-        if self.penalty is not None:
-            for key in ("start_sparsity", "warmup", "multiplier_lr"):
-                preset = REPRODUCE if self.preset else {}
-                if getattr(self, key) != preset.get(key, type(self).model_fields[key].default):
-                    raise ValueError(f"{key} does nothing with penalty; leave it out")
-        if self.writer_target_sparsity is not None and not self.writer_gates:
+        if target is not None and not self.writer_gates:
             raise ValueError("writer_target_sparsity needs writer_gates: true")
-        if self.writer_target_sparsity is not None and self.target_sparsity is None:
+        if target is not None and self.target_sparsity is None:
             raise ValueError("writer_target_sparsity needs target_sparsity; a penalty has no target")
-        for key in ("warmup_steps", "lr_warmup_steps"):
-            value = getattr(self, key)
-            if value is not None and value > self.steps:
-                raise ValueError(f"{key}: found {value}; allowed: at most steps ({self.steps})")
+        for key in ("warm_lowest", "warm_highest"):
+            if self.warm_start is None and self._is_set(key):
+                raise ValueError(f"{key} does nothing without warm_start; leave it out")
+        if self.warm_start is not None and self._is_set("init_log_alpha"):
+            raise ValueError("init_log_alpha does nothing with warm_start; leave it out")
+        if self.warm_lowest >= self.warm_highest:
+            raise ValueError(
+                f"warm_lowest: found {self.warm_lowest}; allowed: below warm_highest ({self.warm_highest})"
+            )
         return self
 
-    def steps_planned(self) -> int:
-        return self.steps
-
-    def points_planned(self) -> int:
-        return self.path_points + 1 + (self.refine_epsilon is not None)
-
-    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
-        gates, path = GatedEdges.initial(self, session), Path(self, session.graph)
-        start, state = session.checkpoints.latest() or (0, None)
-        path.restore(state or {})
-        engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
-        rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
-        for step in range(start, self.steps):
-            share = rate_at(step, self.steps, self._lr_warmup, self.lr_decay)
-            loss, values = engine.run(self._loss, session, gates, step)
-            if not all(map(math.isfinite, values.values())):
-                raise Diverged(f"step {step}: {', '.join(f'{k} = {v}' for k, v in values.items())}")
-            if not engine.step(loss, [rate * share for rate in rates]):
-                raise Diverged(f"step {step}: a gradient is not finite")
-            if path.wants(step):
-                path.add(step, gates.circuit(engine, session.graph))
-            if session.checkpoints.due():
-                session.checkpoints.save(step + 1, engine.state() | path.state())
-            try:
-                yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
-            except GeneratorExit:  # stopped between two steps, on all ranks alike: nothing is lost
-                session.checkpoints.save(step + 1, engine.state() | path.state())
-                raise
-        final = gates.circuit(engine, session.graph)
-        found = path.found(final)
-        if self.refine_epsilon is not None:
-            refined = yield from refine(session, found, self.refine_epsilon, self.steps)
-            found = [refined, *found] if refined is not None else found
-        return Discovery(found, self.steps, self._reached(final))
-
-    def _loss(self, session: "Session", gates: "GatedEdges", step: int) -> tuple[Tensor, dict[str, float]]:
-        """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
-        indices = batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
-        batch, references = session.train_batch(indices)
-        edges, writers = gates.sample(noise_for(session.spec.seed, step, self.gate_samples, gates))
-        logits = session.logits(batch, session.keep(edges), references)
-        per_example = session.measure(session.divergence, logits, references, batch).mean(0)
-        divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
-        pressure, values = self._pressure(gates, edges, writers, step)
-        values |= {
-            session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size
-        }
-        return self.divergence_weight * divergence + pressure, values
-
-    def _pressure(
-        self, gates: "GatedEdges", edges: Tensor, writers: Tensor | None, step: int
-    ) -> tuple[Tensor, dict[str, float]]:
-        """What drives sparsity: the Lagrangian terms, or the fixed penalty."""
-        sparsity = 1 - (edges.mean() if self.sparsity_estimate == "sampled" else gates.expected().mean())
-        values = {"sparsity": float(sparsity.detach())}
-        if self.target_sparsity is None:
-            assert self.penalty is not None, "checked by the spec"
-            weight = target_at(step, 0.0, self.penalty, self.warmup_length, "linear")
-            return weight * gates.probability_open().mean(), values | {"penalty": weight}
-        terms = torch.zeros((), device=edges.device)
-        targets = [("", sparsity, self.start_sparsity, self.target_sparsity)]
-        if self.writer_target_sparsity is not None and writers is not None:
-            targets.append(("writer_", 1 - writers.mean(), 0.0, self.writer_target_sparsity))
-        for (prefix, reached, first, last), multipliers in zip(targets, gates.multipliers, strict=True):
-            target = target_at(step, first, last, self.warmup_length, self.warmup)
-            terms = terms + multipliers[0] * (reached - target) + multipliers[1] * (reached - target) ** 2
-            values |= {f"{prefix}sparsity": float(reached.detach()), f"{prefix}target_sparsity": target}
-            values |= {f"{prefix}lambda_{i + 1}": float(multipliers[i].detach()) for i in range(2)}
-        return terms, values
-
-    def _groups(self, gates: "GatedEdges") -> list[dict[str, Any]]:
-        names = list(gates.parameters())
-        ascent = {"weight_decay": 0.0, "maximize": True}
-        trained = {
-            "names": [n for n in names if not n.startswith("lambda")],
-            "weight_decay": self.weight_decay,
-        }
-        return [trained] + [{"names": [name], **ascent} for name in names if name.startswith("lambda")]
+    def _filled(self) -> Mapping[str, Any]:
+        return REPRODUCE if self.preset else {}
 
     @property
-    def warmup_length(self) -> int:
-        return round(0.8 * self.steps) if self.warmup_steps is None else self.warmup_steps
+    def writer_target(self) -> float | None:
+        return self.writer_target_sparsity
 
-    @property
-    def _lr_warmup(self) -> int:
-        return round(0.05 * self.steps) if self.lr_warmup_steps is None else self.lr_warmup_steps
+    def initial(self, session: "Session", resumed: bool) -> Generator[Progress, None, tuple[GatedEdges, int]]:
+        if self.warm_start is None or resumed:
+            return GatedEdges.initial(self, session), 0
+        method = EdgeAttributionPatching if self.warm_start == "eap" else EapIgInputs
+        session.open()
+        told = Progress(0, self.steps, phase="warm start")
+        scores, steps = yield from told_as(method.parse({}, "").scores(session), told)
+        session.close()  # the training has parameters, so an engine of its own
+        ranks = mean_ranks(scores.abs().flatten()[session.graph.flat_index])
+        centers = self.warm_lowest + (self.warm_highest - self.warm_lowest) * ranks
+        return GatedEdges.initial(self, session, centers), steps
 
-    def _reached(self, final: Circuit) -> tuple[str, ...]:
-        """The warning of a target that did not bind. The nearest number of edges is always near enough."""
-        target, tolerance = self.target_sparsity, max(0.005, 0.5 / final.graph.num_edges)
-        if target is None or target >= 1 or abs(final.sparsity - target) <= tolerance:
-            return ()
-        return (f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f}",)
+
+def mean_ranks(values: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:
+    """Ranks in [0, 1], float64: 0 of the smallest, 1 of the largest; equal values share their mean rank."""
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double() - 1
+    return (last - (counts - 1) / 2)[place] / max(1, len(values) - 1)

@@ -36,26 +36,31 @@ class GatedEdges:
     published: bool
 
     @classmethod
-    def initial(cls, method: "EdgePruning", session: "Session") -> Self:
-        """Normal around `init_log_alpha`, keyed by the trial's seed."""
+    def initial(
+        cls, method: "EdgePruning", session: "Session", centers: Float[Tensor, " edges"] | None = None
+    ) -> Self:
+        """Normal around `init_log_alpha`, keyed by the trial's seed; `centers` are other means for edges."""
         graph, device = session.graph, session.ranks.device
 
-        def normal(count: int, draw: int) -> nn.Parameter:
-            uniform = hard_concrete.noise((count,), session.spec.seed, INITIAL, draw)
-            values = method.init_log_alpha + method.init_std * torch.special.ndtri(
-                uniform.clamp(1e-9, 1 - 1e-9)
+        def normal(count: int, draw: int, mean: float | Tensor) -> nn.Parameter:
+            return nn.Parameter(
+                initial_values(count, session.spec.seed, draw, mean, method.init_std).to(device)
             )
-            return nn.Parameter(values.float().to(device))
 
         targets = 0 if method.target_sparsity is None else 1 + (method.writer_target_sparsity is not None)
         return cls(
-            normal(graph.num_edges, 0),
-            normal(len(graph.writers), 1) if method.writer_gates else None,
+            normal(graph.num_edges, 0, method.init_log_alpha if centers is None else centers),
+            normal(len(graph.writers), 1, method.init_log_alpha) if method.writer_gates else None,
             tuple(nn.Parameter(torch.zeros(2, device=device)) for _ in range(targets)),
             (graph.flat_index // len(graph.readers)).to(device),
             len(graph.writers) if method.writer_gates else 0,
             method.final_gates == "published",
         )
+
+    @property
+    def num_noise(self) -> int:
+        """Uniform numbers that a sample takes."""
+        return self.edge_writer.numel() + self.num_writers
 
     def parameters(self) -> dict[str, nn.Parameter]:
         named = {"edges": self.edges}
@@ -80,6 +85,21 @@ class GatedEdges:
 
     def probability_open(self) -> Float[Tensor, " edges"]:
         return _product(hard_concrete.probability_open, self.edges, self.writers, self.edge_writer)
+
+    def order(self, engine: Engine, graph: EdgeGraph) -> Float[Tensor, "writers readers"]:
+        """Scores that rank all edges by their gates: log_alpha, or log (E[gate] · E[writer's gate]), which
+        tells gates near 1 apart.
+
+        Raises Diverged when a gate is not finite.
+        """
+        ranked = engine.value("edges").cpu().double()
+        if self.writers is not None:
+            writers = hard_concrete.expected(engine.value("writers").cpu().double())
+            ranked = hard_concrete.expected(ranked).log() + writers.log()[self.edge_writer.cpu()]
+        if not ranked.isfinite().all():
+            raise Diverged("the gates: not all of them are finite")
+        scores = torch.zeros(graph.allowed.numel()).index_copy(0, graph.flat_index, ranked.float())
+        return scores.view(graph.allowed.shape)
 
     def circuit(self, engine: Engine, graph: EdgeGraph) -> Circuit:
         """Keeps round(Σ gates) edges, those with the largest gates, ties by edge index.
@@ -125,7 +145,14 @@ def _product(
     return gate(edges) if writers is None else gate(edges) * gate(writers)[edge_writer]
 
 
-def noise_for(seed: int, step: int, samples: int, gates: GatedEdges) -> Float[Tensor, "samples gates"]:
-    """Uniform noise of a step for edges, then writers; each sample has a key of its own."""
-    count = gates.edge_writer.numel() + gates.num_writers
+def initial_values(
+    count: int, seed: int, draw: int, mean: float | Tensor, std: float
+) -> Float[Tensor, " gates"]:
+    """float32 log_alphas, normal, keyed by the trial's seed."""
+    uniform = hard_concrete.noise((count,), seed, INITIAL, draw)
+    return (mean + std * torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))).float()
+
+
+def noise_for(seed: int, step: int, samples: int, count: int) -> Float[Tensor, "samples gates"]:
+    """Uniform noise of a step, `count` numbers a sample; each sample has a key of its own."""
     return torch.stack([hard_concrete.noise((count,), seed, step, sample) for sample in range(samples)])

@@ -12,13 +12,13 @@ from trainers.methods.base import Found
 from trainers.methods.schedules import target_at
 
 if TYPE_CHECKING:
-    from trainers.methods.edge_pruning import EdgePruning
+    from trainers.methods.gate_training import GateTraining
 
 
 class Path:
     """Circuits taken at equal steps. Of circuits with the same edges only the latest is kept."""
 
-    def __init__(self, method: "EdgePruning", graph: EdgeGraph) -> None:
+    def __init__(self, method: "GateTraining", graph: EdgeGraph) -> None:
         self.method, self.graph = method, graph
         self.steps: list[int] = []
         self.circuits: list[Circuit] = []

@@ -27,4 +27,4 @@ class RandomEdges(Ranking):
         scores = torch.rand(session.graph.allowed.shape, generator=generator)
         yield Progress(1, 1)
         found: list[Found] = top_circuits(session.graph, scores, self.budgets(session.graph))
-        return Discovery(found, steps=0)
+        return Discovery(found, 0, *session.cost())

@@ -36,6 +36,7 @@ class Task(Spec):
     """
 
     version: ClassVar[int]
+    answer_is: ClassVar[str] = "answer"  # in what is printed for people: what an example's answer says
     data_seed: int = Field(0, ge=0, lt=2**63, description="decides the examples; the trial's seed never does")
 
     @property
@@ -74,6 +75,10 @@ class Task(Spec):
         the task's candidate tokens (then answers and distractors count candidates)."""
         del loaded
         return logits
+
+    def candidates(self, loaded: "Loaded") -> tuple[int, ...] | None:
+        """The token ids that readout's columns stand for; None where they are the whole vocabulary."""
+        del loaded
 
     def chance(self, model: "ModelSpec") -> dict[str, float]:
         """By metric, the level of a model that knows nothing of the task; a full model that is not

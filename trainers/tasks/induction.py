@@ -38,7 +38,7 @@ class InductionTask(Task):
         return self
 
     def check(self, model: "ModelSpec") -> None:
-        if model.builtin is not None:
+        if model.program is not None:
             raise ValueError(f"task induction needs a language model, not {model.builtin}")
 
     @property
@@ -92,3 +92,7 @@ class InductionTask(Task):
     def attribution_metric(self, model: "ModelSpec") -> str:
         del model
         return "logit_difference"
+
+    def chance(self, model: "ModelSpec") -> dict[str, float]:
+        del model
+        return {"logit_difference": 0.0}

@@ -23,7 +23,7 @@ TEMPLATES = (
     "Last week {A} and {B} worked at the {place}, where {S} showed a {object} to",
     "Friends of mine, {A} and {B}, once got lost near the {place}. {S} offered a {object} to",
     "Once {A} and {B} had found the {place}, {S} brought a {object} to",
-    "In the morning {A} and {B} opened the {place}, and then {S} lent a {object} to",
+    "In the morning {A} and {B} ran to the {place}, and then {S} lent a {object} to",
     "Although {A} and {B} disliked the {place}, {S} bought a {object} for",
     "As soon as {A} and {B} left the {place}, {S} sent a {object} to",
     "The day that {A} and {B} visited the {place}, {S} gave back a {object} to",

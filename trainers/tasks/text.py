@@ -74,7 +74,7 @@ class TextTask(Task):
     test: int = Field(1000, ge=1)
 
     def check(self, model: "ModelSpec") -> None:
-        if model.builtin is not None and model.builtin.startswith("tracr-"):
+        if model.program is not None:
             raise ValueError(f"task {self.identity()['name']} needs a language model, not {model.builtin}")
 
     @property
@@ -147,7 +147,7 @@ def aligned(
     texts = ["".join(spans) for pair in pairs for spans in pair.versions]
     if not texts:
         return
-    encoded = loaded.tokenizer(texts, return_offsets_mapping=True, padding=False, truncation=False)
+    encoded = loaded.tokenizer(texts, return_offsets_mapping=True, return_attention_mask=False)
     for number, pair in enumerate(pairs):
         clean, corrupted, wrong = (
             _Spans.of(spans, encoded["input_ids"][3 * number + i], encoded["offset_mapping"][3 * number + i])
@@ -181,6 +181,7 @@ class _Spans:
 
     def places(self, spans: Sequence[str], number: int) -> list[int]:
         """Where the tokens of a span stand; none when the first of them begins before the span."""
+        number %= len(spans)
         places = [place for place, owner in enumerate(self.span) if owner == number]
         begin = sum(map(len, spans[:number]))
         if places and self.text[self.starts[places[0]] : begin].strip():
@@ -190,7 +191,7 @@ class _Spans:
 
 def _example(pair: Pair, clean: _Spans, corrupted: _Spans, wrong: _Spans, multi_token: bool) -> Example | str:
     """The example, or why the pair does not fit."""
-    places = [clean.places(pair.clean, span % len(pair.clean)) for span in pair.predicted]
+    places = [clean.places(pair.clean, span) for span in pair.predicted]
     asked = [place for some in places for place in some]
     if not all(places) or asked[0] == 0:
         return "no token begins where the predicted text begins"
@@ -201,9 +202,9 @@ def _example(pair: Pair, clean: _Spans, corrupted: _Spans, wrong: _Spans, multi_
         return "clean and corrupted differ in the number of tokens of a span"
     if clean.tokens[:read] == corrupted.tokens[:read]:
         return "clean and corrupted prompts are the same"
-    if pair.distractor is not None and wrong.span[: read + 1] != clean.span[: read + 1]:
-        return "the distractor has more than one token"
-    other = corrupted if pair.distractor is None else wrong
+    other, spans = (corrupted, pair.corrupted) if pair.distractor is None else (wrong, pair.versions[2])
+    if [place for span in pair.predicted for place in other.places(spans, span)] != asked:
+        return "answer and distractor differ in the number of tokens"
     answers, distractors = ([of.tokens[place] for place in asked] for of in (clean, other))
     if not multi_token and answers == distractors:
         return "answer and distractor are the same token"

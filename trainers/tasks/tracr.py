@@ -36,7 +36,7 @@ class TracrTask(Task):
         return "domain" if self.logit_scale == 10 else f"domain, logits × {self.logit_scale:g}"
 
     def check(self, model: "ModelSpec") -> None:
-        if model.builtin is None or not model.builtin.startswith("tracr-"):
+        if model.program is None:
             raise ValueError("task tracr needs a Tracr model: model: {builtin: tracr-reverse}")
 
     def dataset(self, loaded: "Loaded") -> Dataset:
@@ -82,5 +82,5 @@ class TracrTask(Task):
 
 
 def _numerical(model: "ModelSpec") -> bool:
-    assert model.builtin is not None, "checked by check()"
-    return TracrProgram.builtin(model.builtin.removeprefix("tracr-")).kind == "numerical"
+    assert model.program is not None, "checked by check()"
+    return TracrProgram.builtin(model.program).kind == "numerical"

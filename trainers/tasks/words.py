@@ -13,6 +13,30 @@ NAMES = (
     "Stephen", "Steve", "Susan", "Taylor", "Thomas", "Tim", "Tom", "Tony", "Victoria", "Vincent",
     "Walter", "William",
 )  # fmt: skip
+MEN = (
+    "Aaron", "Adam", "Alan", "Albert", "Andrew", "Anthony", "Arthur", "Ben", "Benjamin", "Bob", "Brian",
+    "Bruce", "Carl", "Charles", "Christopher", "Colin", "Craig", "Daniel", "David", "Dennis", "Derek",
+    "Donald", "Douglas", "Edward", "Eric", "Ethan", "Evan", "Frank", "Fred", "Gary", "George", "Gordon",
+    "Graham", "Greg", "Harold", "Harry", "Henry", "Howard", "Hugh", "Ian", "Isaac", "Jack", "Jacob",
+    "James", "Jason", "Jeff", "Jeremy", "Jim", "Joe", "John", "Jonathan", "Joseph", "Josh", "Justin",
+    "Keith", "Kenneth", "Kevin", "Kyle", "Larry", "Lawrence", "Leonard", "Louis", "Luke", "Malcolm",
+    "Marcus", "Martin", "Matthew", "Michael", "Nathan", "Neil", "Nicholas", "Oliver", "Patrick", "Paul",
+    "Peter", "Philip", "Ralph", "Raymond", "Richard", "Robert", "Roger", "Ronald", "Roy", "Russell",
+    "Ryan", "Samuel", "Scott", "Simon", "Stephen", "Steve", "Stuart", "Thomas", "Timothy", "Tom", "Tony",
+    "Victor", "Vincent", "Walter", "Wayne", "William",
+)  # fmt: skip
+WOMEN = (
+    "Abigail", "Alice", "Alison", "Amanda", "Amy", "Andrea", "Angela", "Ann", "Anna", "Anne", "Barbara",
+    "Beth", "Betty", "Brenda", "Carol", "Caroline", "Catherine", "Charlotte", "Christina", "Christine",
+    "Claire", "Clara", "Cynthia", "Deborah", "Diana", "Diane", "Donna", "Doris", "Dorothy", "Edith",
+    "Elizabeth", "Ella", "Ellen", "Emily", "Emma", "Erica", "Esther", "Eva", "Evelyn", "Fiona",
+    "Florence", "Frances", "Hannah", "Heather", "Helen", "Irene", "Isabel", "Jane", "Janet", "Jennifer",
+    "Jessica", "Joan", "Joyce", "Judith", "Julia", "Julie", "Karen", "Kate", "Katherine", "Kathleen",
+    "Laura", "Lauren", "Linda", "Lisa", "Louise", "Lucy", "Margaret", "Maria", "Marie", "Martha", "Mary",
+    "Megan", "Melissa", "Michelle", "Molly", "Monica", "Nancy", "Natalie", "Nicole", "Nora", "Olivia",
+    "Pamela", "Patricia", "Paula", "Rachel", "Rebecca", "Rosa", "Ruth", "Samantha", "Sandra", "Sarah",
+    "Sharon", "Sophia", "Sophie", "Stephanie", "Susan", "Teresa", "Theresa", "Vanessa", "Victoria",
+)  # fmt: skip
 PLACES = (
     "school", "store", "park", "garden", "house", "office", "hospital", "station", "restaurant",
     "market", "library", "beach",

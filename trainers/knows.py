@@ -1,0 +1,120 @@
+"""Does the full model know the task? Asked before hours are spent on a circuit of what it cannot do."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainers.data import Batch, Example
+from trainers.metrics import METRICS
+
+if TYPE_CHECKING:
+    from trainers.model import Loaded
+    from trainers.tasks.base import Task
+
+EXAMPLES = 200
+STANDARD_ERRORS = 2
+
+
+@dataclass(frozen=True)
+class Level:
+    """A metric of the full model: its mean over examples, the mean's standard error, and the level of
+    a model that knows nothing (None where the task states none).
+
+    unrelated: the same outputs scored on other examples' answers. What a model scores by saying the
+    same whatever it is asked it scores there too.
+    """
+
+    mean: float
+    standard_error: float
+    chance: float | None = None
+    unrelated: float | None = None
+
+    @property
+    def floor(self) -> float | None:
+        """The higher of the two."""
+        if self.chance is None or self.unrelated is None:
+            return self.chance
+        return max(self.chance, self.unrelated)
+
+    @property
+    def above_chance(self) -> bool:
+        """By two standard errors; True where there is no chance level."""
+        return self.floor is None or self.mean - STANDARD_ERRORS * self.standard_error > self.floor
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the full model scores on a task: a level per metric."""
+
+    examples: int
+    levels: dict[str, Level]
+
+    def warnings(self) -> tuple[str, ...]:
+        """One line per metric on which the full model is no better than chance."""
+        return tuple(
+            f"the full model is not above chance: {name} {level.mean:.3g} ± {level.standard_error:.2g} "
+            f"(standard error, {self.examples} examples), chance {level.floor:.3g}"
+            for name, level in self.levels.items()
+            if not level.above_chance
+        )
+
+
+def full_model_knows(
+    loaded: "Loaded",
+    task: "Task",
+    examples: Sequence[Example],
+    device: torch.device,
+    run: Callable[[Callable[[], Any]], Any] | None = None,
+    batch_examples: int = 64,
+) -> Knowledge:
+    """Every metric of the task on the first 200 examples.
+
+    `run` is `Engine.run` where weights are partitioned; every rank then runs all of the examples, and
+    all come to the same result.
+    """
+    asked = list(examples[:EXAMPLES])
+    values = [
+        (run or _call)(partial(_values, loaded, task, asked[start : start + batch_examples], device))
+        for start in range(0, len(asked), batch_examples)
+    ]
+    own, unrelated = (torch.cat(parts).cpu() for parts in zip(*values, strict=True))
+    error = own.std(0) / len(own) ** 0.5 if len(own) > 1 else torch.full_like(own[0], torch.inf)
+    chance = task.chance(loaded.spec)
+    levels = {
+        name: Level(
+            float(own[:, place].mean()),
+            float(error[place]),
+            chance.get(name),
+            float(unrelated[:, place].mean()) if name in chance else None,
+        )
+        for place, name in enumerate(task.metrics(loaded.spec))
+    }
+    return Knowledge(len(asked), levels)
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+@torch.no_grad()
+def _values(
+    loaded: "Loaded", task: "Task", examples: list[Example], device: torch.device
+) -> tuple[Float[Tensor, "batch metrics"], Float[Tensor, "batch metrics"]]:
+    """Per example: the metrics, and the metrics on the answers of the next example in the batch."""
+    batch = Batch.of(examples, [1.0] * len(examples), device)
+    full = task.readout(loaded.model.full(batch.clean, batch.positions), loaded)
+    wrong = None if batch.distractors is None else batch.distractors.roll(1, 0)
+    other = dataclasses.replace(batch, answers=batch.answers.roll(1, 0), distractors=wrong)
+    own, unrelated = (
+        torch.stack(
+            [METRICS[name].compute(full, full, of).double() for name in task.metrics(loaded.spec)], -1
+        )
+        for of in (batch, other)
+    )
+    return own, unrelated
