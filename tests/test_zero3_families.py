@@ -1,6 +1,7 @@
 """Under ZeRO-3 a weight is there only while its module runs: every family computes what it does alone."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 
 from model_patches.circuit_model import CircuitModel
 from tests import one_rank
-from tests.tiny_models import KINDS, tiny_model, tokens
+from tests.tiny_models import KINDS, save_tiny, tiny_model, tokens
 from trainers.distributed import Engine, Ranks
+from trainers.model import ModelSpec, load
 
 CLEAN, CORRUPTED, POSITIONS = tokens(2, 6, seed=1), tokens(2, 6, seed=2), torch.tensor([[5], [3]])
 
@@ -49,4 +51,17 @@ def test_passes_and_gradients_under_zero3(kind: str, ranks: Ranks) -> None:
     for _ in range(2):
         for ours, alone in zip(engine.run(passes, model), expected, strict=True):
             assert torch.equal(ours, alone)
+    engine.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_a_model_is_loaded_in_the_dtype_asked_for(dtype: str, ranks: Ranks, tmp_path: Path) -> None:
+    """From a folder, partitioned while it loads: the weights and all it computes are those of stage 0."""
+    spec = ModelSpec.parse({"path": str(save_tiny("llama", tmp_path)), "dtype": dtype}, "model")
+    whole, parted = load(spec, ranks, 0).model, load(spec, ranks, 3).model
+    assert parted.dtype == whole.dtype == getattr(torch, dtype)
+    parameters = {"trained": nn.Parameter(torch.zeros(3))}
+    engine = Engine(parted, parameters, [{"names": ["trained"], "weight_decay": 0.0}], ranks, 3)
+    for ours, alone in zip(engine.run(passes, parted), passes(whole), strict=True):
+        assert ours.dtype == alone.dtype and torch.equal(ours, alone)
     engine.close()

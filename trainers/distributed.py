@@ -262,16 +262,20 @@ class Engine:
 
 
 @contextmanager
-def loading(ranks: Ranks, zero_stage: int) -> Iterator[None]:
-    """While this is open, `from_pretrained` under ZeRO-3 gives each rank its part of the weights only."""
-    if zero_stage != 3:
+def loading(ranks: Ranks, zero_stage: int, dtype: torch.dtype) -> Iterator[None]:
+    """While this is open, `from_pretrained` under ZeRO-3 gives each rank its part of the weights only.
+
+    DeepSpeed loads in the dtype of its config, which knows no float64: such a model is loaded whole on
+    every rank, and partitioned when the engine starts.
+    """
+    if zero_stage != 3 or dtype == torch.float64:
         yield
         return
     _deepspeed()
     from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     # transformers holds it by a weak reference: it must stay alive while the model loads.
-    alive = HfDeepSpeedConfig(_config(zero_stage))
+    alive = HfDeepSpeedConfig(_config(zero_stage) | {"bf16": {"enabled": dtype == torch.bfloat16}})
     yield
     del alive
 

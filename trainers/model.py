@@ -180,10 +180,11 @@ def load(spec: ModelSpec, ranks: "Ranks", zero_stage: int) -> Loaded:
         model: Any = program.model(dtype)
     else:
         folder, commit = _local(spec)
-        with loading(ranks, zero_stage):
+        with loading(ranks, zero_stage, dtype):
             model = load_weights(folder, dtype, spec.trust_remote_code)
     try:
         patched = CircuitModel(model.to(ranks.device))
+        assert patched.dtype == dtype, f"loaded as {patched.dtype}, not {dtype}"
         return Loaded(spec, zero_stage, patched, program, in_use(ranks.device), commit)
     except (ValueError, AttributeError) as error:
         raise SpecError(f"model: {error}") from None
