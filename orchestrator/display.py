@@ -51,6 +51,7 @@ class Display:
         self._states = {trial.trial_id: trial.state for trial in plan.trials if trial.result is not None}
         self._todo = len(plan.missing)
         self._running: dict[str, Running] = {}
+        self._told: set[str] = set()  # warnings
         self._retries = 0
         self._clock = clock
         self._first = self._last_line = clock()
@@ -79,6 +80,10 @@ class Display:
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         with self._lock:
             self._running.setdefault(trial_id, Running(self._clock())).progress = progress
+        for warning in progress.warnings:
+            if warning not in self._told:  # a sweep's trials share their task: one line for all
+                self._told.add(warning)
+                self._line(f"! {self._name(trial_id)}: {warning}", "yellow")
         self._line_if_due()
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:

@@ -50,6 +50,16 @@ def mean_states(session: "Session", per_position: bool) -> WriterStates:
     return WriterStates.of(model.graph, means.unsqueeze(1).to(model.dtype))
 
 
+@torch.no_grad()
+def kept_bias(session: "Session") -> WriterStates | None:
+    """Zero ablation in which a cut head leaves its share of the output bias behind: CircuitModel.zeros.
+    Raises SpecError for a model that has a norm after that bias."""
+    try:
+        return session.loaded.model.zeros("kept")
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+
+
 def up_to(states: WriterStates, seq: int) -> WriterStates:
     """The means of the first `seq` positions; all of them where one value serves every position."""
     if states.writers.shape[2] == 1:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from trainers.data import Batch, Example
 from trainers.metrics import METRICS
+from trainers.spec import content_id
 
 if TYPE_CHECKING:
     from trainers.model import Loaded
+    from trainers.session import Session
     from trainers.tasks.base import Task
 
 EXAMPLES = 200
@@ -96,6 +98,23 @@ def full_model_knows(
         for place, name in enumerate(task.metrics(loaded.spec))
     }
     return Knowledge(len(asked), levels)
+
+
+def full_model_doubts(session: "Session") -> tuple[str, ...]:
+    """Warnings when the full model does not know a trial's task. Asked once per model in memory and task,
+    in an engine of its own; a task that states no chance level is not asked."""
+    task, loaded = session.spec.task, session.loaded
+    if not task.chance(loaded.spec):
+        return ()
+    key = content_id(task.identity())
+    if key not in loaded.knowledge:
+        examples, size = session.examples["test"], session.resources.batch_examples
+        run = session.open().run
+        try:
+            loaded.knowledge[key] = full_model_knows(loaded, task, examples, session.ranks.device, run, size)
+        finally:
+            session.close()
+    return loaded.knowledge[key].warnings()
 
 
 def _call(function: Callable[[], Any]) -> Any:

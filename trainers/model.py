@@ -1,7 +1,7 @@
 """ModelSpec: which model a trial studies, where its files are, and what identifies them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from trainers.distributed import Ranks
+    from trainers.knows import Knowledge
+    from trainers.tasks.base import Dataset
 
 WEIGHT_FILES = "*.safetensors"
 DESCRIBING_FILES = (
@@ -142,6 +144,9 @@ class Loaded:
     program: TracrProgram | None
     resident_bytes: int = 0  # in use when the model had just been loaded: what a trial's memory is above
     commit: str | None = None  # of a hub model: what its revision stood for when it was loaded
+    # What a lane's trials need not do again, by the task's content: its examples, the full model's level.
+    datasets: dict[str, "Dataset"] = field(default_factory=dict, repr=False, compare=False)
+    knowledge: dict[str, "Knowledge"] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerFast":

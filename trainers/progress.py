@@ -1,5 +1,6 @@
 """Progress: what a running trial tells the outside world."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -16,6 +17,7 @@ class Progress:
     total: int
     values: dict[str, float] = field(default_factory=dict)
     phase: str = "train"  # load, train, evaluate, done
+    warnings: Sequence[str] = ()  # for whoever watches; the result holds them too
 
     def timed(self, step_seconds: float) -> Self:
         """With the time per step since the last report."""

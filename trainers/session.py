@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from model_patches.graph import EdgeGraph
 from model_patches.stream import WriterStates
-from trainers.ablation import mean_states, up_to
+from trainers.ablation import kept_bias, mean_states, up_to
 from trainers.checkpoint import Checkpoints
 from trainers.data import Batch, Example
 from trainers.distributed import Engine, Ranks
 from trainers.metrics import METRICS
 from trainers.model import Loaded
 from trainers.resources import Resources
+from trainers.spec import content_id
 from trainers.tasks.base import Dataset, Split
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Session:
     # On this rank so far: examples that went forward, and those that a backward pass followed.
     _spent: Float[Tensor, "2"] = field(init=False, repr=False)
     _remembered: tuple[tuple[int, ...], Batch, References] | None = field(default=None, repr=False)
-    _means: WriterStates | None = field(default=None, repr=False)
+    _fixed: WriterStates | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._spent = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
@@ -57,7 +58,12 @@ class Session:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return self.spec.task.dataset(self.loaded)
+        """Tokenized once for the trials that a lane runs one after another on the same task."""
+        key, known = content_id(self.spec.task.identity()), self.loaded.datasets
+        if key not in known:
+            known.clear()
+            known[key] = self.spec.task.dataset(self.loaded)
+        return known[key]
 
     @property
     def examples(self) -> Mapping[Split, list[Example]]:
@@ -134,17 +140,21 @@ class Session:
         return References(self.spec.task.readout(full, self.loaded), self._corrupted(batch))
 
     def _corrupted(self, batch: Batch) -> WriterStates | None:
-        """What cut edges carry in this batch. Means are taken once per trial, at the first batch."""
+        """What cut edges carry in this batch. What does not depend on it is made once, at the first."""
         match self.spec.ablation:
             case "interchange":
                 self.count(batch, 1)
                 return self.loaded.model.record(batch.corrupted)
             case "zero":
-                return None
+                if self.spec.output_bias == "shared":
+                    return None
+                if self._fixed is None:
+                    self._fixed = kept_bias(self)
+                return self._fixed
             case "mean" | "mean_positional" as which:
-                if self._means is None:
-                    self._means = mean_states(self, per_position=which == "mean_positional")
-                return up_to(self._means, batch.clean.shape[1])
+                if self._fixed is None:
+                    self._fixed = mean_states(self, per_position=which == "mean_positional")
+                return up_to(self._fixed, batch.clean.shape[1])
 
     def logits(
         self, batch: Batch, keep: Float[Tensor, "*samples writers readers"], references: References

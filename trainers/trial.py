@@ -7,12 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from model_patches.circuit_model import OutputBias
 from model_patches.graph import Embeddings
 from trainers.ablation import Ablation
 from trainers.checkpoint import Checkpoints
 from trainers.distributed import Ranks
 from trainers.evaluate import Evaluation, empty_circuit, evaluate_examples
 from trainers.folder import Folder
+from trainers.knows import full_model_doubts
 from trainers.methods import AnyMethod
 from trainers.methods.base import Discovery, Diverged
 from trainers.model import Loaded, ModelSpec
@@ -37,6 +39,7 @@ class TrialSpec(Spec):
     task: AnyTask
     method: AnyMethod
     ablation: Ablation = "interchange"
+    output_bias: OutputBias = "shared"
     embeddings: Embeddings = "maskable"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
@@ -44,6 +47,11 @@ class TrialSpec(Spec):
     def _fits(self) -> "TrialSpec":
         self.task.check(self.model)
         self.method.check(self.task.metrics(self.model))
+        if self.output_bias == "kept" and self.ablation != "zero":
+            raise ValueError(
+                "output_bias: found kept; allowed with ablation zero only: in all others what a cut head "
+                "leaves behind already holds its share of the bias"
+            )
         return self
 
     @property
@@ -67,7 +75,7 @@ class TrialSpec(Spec):
             model=self.model.label,
             task=self.task.name,
             test_set=self.task.test_set,
-            ablation=self.ablation,
+            ablation=self.ablation + (", output bias kept" if self.output_bias == "kept" else ""),
             edge_convention=convention,
             method=self.method.title,
         )
@@ -96,11 +104,12 @@ def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generato
     )
     session = Session(spec, loaded, ranks, execution.resources, checkpoints)
     try:
-        yield recorder.report(Progress(0, spec.method.steps_planned(), phase="load"))
+        doubts = full_model_doubts(session)
+        yield recorder.report(Progress(0, spec.method.steps_planned(), phase="load", warnings=doubts))
         discovery = yield from _discover(session, recorder)
         yield recorder.report(Progress(discovery.steps, discovery.steps, phase="evaluate"))
         points = yield from _points(session, discovery, recorder)
-        recorder.complete(session, discovery, points, tuple(checkpoints.warnings))
+        recorder.complete(session, discovery, points, (*doubts, *checkpoints.warnings))
         checkpoints.clear()
     except Diverged as error:  # on all ranks alike; any other error must end the gang
         recorder.fail(f"diverged at {error}")
