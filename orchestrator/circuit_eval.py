@@ -71,7 +71,7 @@ def evaluate(circuits: tuple[str, ...], values: Path | None, as_json: bool, **as
     says all of them.
 
     Runs in this process; with --ranks N in N processes on this machine, without Ray. (By hand, also on
-    several machines: torchrun -m trainers.evaluate_by_hand FOLDER.)
+    several machines: torchrun -m trainers.evaluation.by_hand FOLDER.)
     Faithfulness is (circuit - empty) / (full - empty) in every metric. At `--budgets mib`, the areas
     CPR and CMD follow. --completeness tells the largest difference between model and circuit once
     the same edges are cut from both. --values writes safetensors: float32 [rows, metrics, examples].

@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator.tables import POINT_COLUMNS, TRIAL_COLUMNS, table
 from orchestrator.trial_result import EPSILON, RESULT, read_result
-from trainers.faithfulness import faithfulness_by_metric
+from trainers.evaluation.faithfulness import faithfulness_by_metric
 from trainers.folder import Folder
 from trainers.result import Point, TrialResult
 from trainers.spec import SpecError

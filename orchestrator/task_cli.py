@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 if TYPE_CHECKING:
-    from trainers.show import Scored, ShownExample, ShownTask
+    from trainers.evaluation.show import Scored, ShownExample, ShownTask
     from trainers.trial import TrialSpec
 
 
@@ -54,7 +54,7 @@ def show(
       circuit-sweep task show sweeps/quickstart.yaml --n 3 --split train
     """
     trial, trials = _trial(spec, number)
-    from trainers.show import show_task
+    from trainers.evaluation.show import show_task
 
     shown = show_task(trial, split, count, device)
     if as_json:

@@ -5,8 +5,8 @@ import math
 import struct
 from pathlib import Path
 
-from trainers.gguf_file import read_header
 from trainers.model import ModelSpec
+from trainers.sources.gguf_file import read_header
 from trainers.spec import SpecError
 
 LENGTH = struct.Struct("<Q")  # a safetensors file: length of the header, the header (JSON), the tensors

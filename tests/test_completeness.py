@@ -10,9 +10,15 @@ import torch
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Shape
 from tests import one_rank
-from trainers.completeness import Incompleteness, complement, incompleteness, knocked_out_pairs, knockouts
 from trainers.distributed import Ranks
 from trainers.evaluate import empty_circuit, evaluate
+from trainers.evaluation.completeness import (
+    Incompleteness,
+    complement,
+    incompleteness,
+    knocked_out_pairs,
+    knockouts,
+)
 
 GRAPH = EdgeGraph(Shape(2, 2, 2, ("tok_embeds", "pos_embeds")))
 

@@ -5,8 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from trainers.curves import AREAS, MIB_GRID, areas, mib_budgets, on_grid
-from trainers.faithfulness import Mistakes, faithfulness, faithfulness_by_metric, mistakes_reproduced
+from trainers.evaluation.curves import AREAS, MIB_GRID, areas, mib_budgets, on_grid
+from trainers.evaluation.faithfulness import (
+    Mistakes,
+    faithfulness,
+    faithfulness_by_metric,
+    mistakes_reproduced,
+)
 
 
 def test_faithfulness_by_hand() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests import gguf_files, worded_model
-from trainers import converted
-from trainers.converted import cache_folder
-from trainers.gguf_file import read_header
 from trainers.model import Loaded, ModelSpec
-from trainers.pretrained import load_tokenizer, load_weights
+from trainers.sources import converted
+from trainers.sources.converted import cache_folder
+from trainers.sources.gguf_file import read_header
+from trainers.sources.pretrained import load_tokenizer, load_weights
 from trainers.spec import SpecError
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trainers.intervals import intervals, percentiles, resampled_means
+from trainers.evaluation.intervals import intervals, percentiles, resampled_means
 
 
 def skewed(examples: int, columns: int, seed: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_what_does_not_change_them(monkeypatch: pytest.MonkeyPatch) -> None:
     low, high = intervals(values)
     shaped = intervals(values.reshape(30, 2, 3))
     assert np.array_equal(shaped[0], low.reshape(2, 3)) and np.array_equal(shaped[1], high.reshape(2, 3))
-    monkeypatch.setattr("trainers.intervals.BLOCK_BYTES", 8 * 30 * 7)
+    monkeypatch.setattr("trainers.evaluation.intervals.BLOCK_BYTES", 8 * 30 * 7)
     assert np.allclose(intervals(values), (low, high), rtol=1e-14), "seven resamples at a time"
     assert not np.allclose(intervals(values, seed=1)[0], low)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests import one_rank, worded_model
-from trainers.knows import EXAMPLES, Knowledge, Level, full_model_knows
+from trainers.evaluation.knows import EXAMPLES, Knowledge, Level, full_model_knows
 from trainers.model import Loaded
 from trainers.tasks.greater_than import GreaterThanTask
 from trainers.tasks.ioi import IoiTask

@@ -20,9 +20,9 @@ from orchestrator.sweep import SweepSpec
 from orchestrator.weights import parameter_count
 from tests import gguf_files, worded_model
 from tests.one_rank import TINY_TRIAL, free_port, joined, run, working
-from trainers import hub, smollm2
 from trainers.model import Loaded, ModelSpec, load
-from trainers.pretrained import load_tokenizer, load_weights
+from trainers.sources import hub, smollm2
+from trainers.sources.pretrained import load_tokenizer, load_weights
 from trainers.spec import SpecError
 
 FIRST, SECOND = "a" * 40, "b" * 40

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.results import Results
 from tests import one_rank
 from tests.run_folders import Runs, point, trial
-from trainers.curves import MIB_GRID, areas
+from trainers.evaluation.curves import MIB_GRID, areas
 from trainers.result import TrialResult
 from trainers.worker import Worker
 

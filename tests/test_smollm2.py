@@ -11,10 +11,10 @@ from torch import Tensor
 from model_patches.circuit_model import CircuitModel
 from orchestrator.weights import parameter_count
 from tests.one_rank import joined
-from trainers.converted import converted
 from trainers.model import Loaded, ModelSpec, load
-from trainers.pretrained import load_weights
-from trainers.smollm2 import INSTALL, weights_file
+from trainers.sources.converted import converted
+from trainers.sources.pretrained import load_weights
+from trainers.sources.smollm2 import INSTALL, weights_file
 
 pytestmark = [
     pytest.mark.slow,

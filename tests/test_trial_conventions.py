@@ -8,7 +8,7 @@ import pytest
 
 from tests import one_rank
 from tests.tiny_models import save_tiny
-from trainers import knows
+from trainers.evaluation import knows
 from trainers.spec import SpecError
 from trainers.trial import TrialSpec
 from trainers.worker import Worker

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model_patches.circuit import Circuit
 from trainers.data import Batch
-from trainers.intervals import LEVEL, intervals
+from trainers.evaluation.intervals import LEVEL, intervals
 from trainers.metrics import METRICS
 from trainers.progress import Progress
 from trainers.session import References, Session

@@ -12,19 +12,19 @@ from pydantic import Field, model_validator
 from model_patches.circuit_model import CircuitModel
 from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.tracr import TracrProgram
-from trainers import hub, smollm2
-from trainers.converted import converted
-from trainers.digest import file_digest, files_digest
-from trainers.gguf_file import read_header
 from trainers.memory import in_use
-from trainers.pretrained import load_tokenizer, load_weights
+from trainers.sources import hub, smollm2
+from trainers.sources.converted import converted
+from trainers.sources.digest import file_digest, files_digest
+from trainers.sources.gguf_file import read_header
+from trainers.sources.pretrained import load_tokenizer, load_weights
 from trainers.spec import Spec, SpecError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from trainers.distributed import Ranks
-    from trainers.knows import Knowledge
+    from trainers.evaluation.knows import Knowledge
     from trainers.tasks.base import Dataset
 
 WEIGHT_FILES = "*.safetensors"

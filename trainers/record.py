@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from model_patches.circuit import Circuit
-from trainers.curves import areas, on_grid
-from trainers.faithfulness import faithfulness
+from trainers.evaluation.curves import areas, on_grid
+from trainers.evaluation.faithfulness import faithfulness
 from trainers.memory import peak, restart_peak
 from trainers.methods.base import Discovery, Found
 from trainers.model import Loaded

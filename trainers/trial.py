@@ -13,8 +13,8 @@ from trainers.ablation import Ablation
 from trainers.checkpoint import Checkpoints
 from trainers.distributed import Ranks
 from trainers.evaluate import Evaluation, empty_circuit, evaluate_examples
+from trainers.evaluation.knows import full_model_doubts
 from trainers.folder import Folder
-from trainers.knows import full_model_doubts
 from trainers.methods import AnyMethod
 from trainers.methods.base import Discovery, Diverged
 from trainers.model import Loaded, ModelSpec

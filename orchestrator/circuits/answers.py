@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from orchestrator.metric_words import measured_in, words
 from orchestrator.terminal import table
 from orchestrator.wording import count, duration, percent, significant
-from trainers.curves import AREAS
-from trainers.request import Answer, Interval, Row
+from trainers.evaluation.curves import AREAS
+from trainers.evaluation.request import Answer, Interval, Row
 
 HEAD = ("", "edges", "connected", "sparsity", "mean [95 %]", "faithfulness [95 %]")
 

@@ -20,7 +20,7 @@ from orchestrator.circuit_source import NEED_GRAPH, GraphChoice, Source, Sources
 from orchestrator.circuits.placement import Adapt
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import read_yaml
-from trainers.request import Answer, Request
+from trainers.evaluation.request import Answer, Request
 from trainers.spec import SpecError, shortened
 
 PARTS = ("model", "task", "ablation", "embeddings")
@@ -128,7 +128,7 @@ def _graph_of(model: Any, embeddings: Any) -> GraphChoice:
     path = model.get("path") if isinstance(model, dict) else None
     if path is not None and Path(path).is_dir():
         return GraphChoice(model=Path(path), embeddings=embeddings)
-    from trainers.evaluate_by_hand import shape_of_model
+    from trainers.evaluation.by_hand import shape_of_model
 
     shape = shape_of_model(model)
     return GraphChoice(
@@ -219,7 +219,7 @@ def _model(text: str) -> dict[str, Any]:
 
 def _run(folder: Path, asking: Asking) -> Answer:
     if asking.ranks == 1:
-        from trainers.evaluate_by_hand import evaluate_folder
+        from trainers.evaluation.by_hand import evaluate_folder
 
         return evaluate_folder(folder)
     with socket.socket() as probe:
@@ -255,5 +255,5 @@ def _rank(folder: Path, number: int, port: int, asking: Asking) -> "subprocess.P
         "OMP_NUM_THREADS": str(asking.cpus_per_rank or 1),
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
     }  # fmt: skip
-    command = [sys.executable, "-m", "trainers.evaluate_by_hand", str(folder)]
+    command = [sys.executable, "-m", "trainers.evaluation.by_hand", str(folder)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
-from trainers.curves import MIB_GRID, mib_budgets
+from trainers.evaluation.curves import MIB_GRID, mib_budgets
 from trainers.methods.base import Found, Method
 from trainers.spec import shortened
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.digest import file_digest
+from trainers.sources.digest import file_digest
 from trainers.spec import SpecError, nearest
 
 if TYPE_CHECKING:

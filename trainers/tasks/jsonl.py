@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from trainers.digest import file_digest
+from trainers.sources.digest import file_digest
 from trainers.tasks.given import GivenSplits, GivenTask
 from trainers.tasks.jsonl_file import read
 

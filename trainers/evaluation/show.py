@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainers.data import Batch, Example
 from trainers.distributed import Ranks
-from trainers.knows import Knowledge, full_model_knows
+from trainers.evaluation.knows import Knowledge, full_model_knows
 from trainers.metrics import METRICS
 from trainers.model import Loaded, load
 from trainers.spec import SpecError

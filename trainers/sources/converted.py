@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainers.digest import file_digest
-from trainers.gguf_file import GGUFHeader, read_header
+from trainers.sources.digest import file_digest
+from trainers.sources.gguf_file import GGUFHeader, read_header
 from trainers.spec import SpecError
 
 # Raise when the same GGUF file gives another folder: folders of older versions are then left alone.

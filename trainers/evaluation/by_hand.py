@@ -1,6 +1,6 @@
 """Circuits evaluated outside a trial: on any split of any task, on any checkpoint of the architecture.
 
-`torchrun --nproc-per-node N -m trainers.evaluate_by_hand FOLDER`: FOLDER holds request.json and the
+`torchrun --nproc-per-node N -m trainers.evaluation.by_hand FOLDER`: FOLDER holds request.json and the
 circuit files that it names (trainers/request.py); answer.json is written there by rank 0, and where
 values are asked for, values.safetensors: float32 [rows, metrics, examples], rows as in the answer's
 table, examples in the split's order. One rank needs no torchrun.
@@ -22,22 +22,22 @@ import torch
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Shape
 from trainers.checkpoint import Checkpoints
-from trainers.completeness import (
+from trainers.distributed import Ranks
+from trainers.evaluate import Evaluation, empty_circuit, evaluate, evaluate_examples
+from trainers.evaluation.completeness import (
     Incompleteness,
     complement,
     incompleteness,
     knocked_out_pairs,
     knockouts,
 )
-from trainers.curves import areas, mib_budgets, on_grid
-from trainers.distributed import Ranks
-from trainers.evaluate import Evaluation, empty_circuit, evaluate, evaluate_examples
-from trainers.faithfulness import Mistakes, faithfulness, mistakes_reproduced
+from trainers.evaluation.curves import areas, mib_budgets, on_grid
+from trainers.evaluation.faithfulness import Mistakes, faithfulness, mistakes_reproduced
+from trainers.evaluation.intervals import percentiles, resampled_means
+from trainers.evaluation.request import Answer, Area, Gap, Interval, Request, Row
 from trainers.folder import Folder
-from trainers.intervals import percentiles, resampled_means
 from trainers.model import Loaded, ModelSpec, load
 from trainers.progress import Progress
-from trainers.request import Answer, Area, Gap, Interval, Request, Row
 from trainers.resources import Resources
 from trainers.session import Session
 from trainers.spec import SpecError
@@ -316,7 +316,7 @@ def _ranks(resources: Resources) -> Ranks:
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: torchrun --nproc-per-node N -m trainers.evaluate_by_hand FOLDER", file=sys.stderr)
+        print("usage: torchrun --nproc-per-node N -m trainers.evaluation.by_hand FOLDER", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
     try:

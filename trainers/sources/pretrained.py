@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainers.converted import why_no_tokenizer
+from trainers.sources.converted import why_no_tokenizer
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What is made of evaluated circuits: intervals, faithfulness, areas, completeness, knowledge."""

@@ -1,0 +1,1 @@
+"""Where files come from and what identifies them: folders, GGUF files, the hub, a wheel."""
