@@ -312,6 +312,8 @@ def _point_row(result: TrialResult, point: Point, metric: str | None) -> dict[st
     row = point.model_dump(exclude={"metrics", "intervals"})
     row |= {"trial_id": result.trial_id, "seed": result.seed, "divergence": metric}
     row |= result.group.model_dump() if result.group else {}
+    if point.kind == "ranking" and result.group:
+        row["method"] = f"{result.group.method} (ranking)"  # sizes it was not run for: a curve of its own
     for split, metrics in point.metrics.items():
         row |= {f"{split}_{name}": value for name, value in metrics.items()}
     for split, ends in point.intervals.items():

@@ -42,7 +42,7 @@ GROUP_COLUMNS = (
     Column("test_set", pa.string(), "", "which examples the test metrics are means over"),
     Column("ablation", pa.string(), "", "what a cut edge carries: interchange or zero"),
     Column("edge_convention", pa.string(), "", "which edges are counted, e.g. whether embeddings are"),
-    Column("method", pa.string(), "", "name of the discovery method"),
+    Column("method", pa.string(), "", "the discovery method; `(ranking)`: at sizes it was not run for"),
 )
 
 TRIAL_COLUMNS = (

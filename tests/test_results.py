@@ -10,6 +10,7 @@ import pytest
 from orchestrator.results import EPSILON, Results
 from orchestrator.scenes import curves
 from orchestrator.tables import POINT_COLUMNS, TABLES_SCHEMA, TRIAL_COLUMNS, column_of
+from orchestrator.trial_result import main_point
 from tests.run_folders import GROUP, TRUTH, Runs, point, training, trial
 from trainers.folder import Folder
 from trainers.spec import SpecError
@@ -203,6 +204,21 @@ def test_curves_choose_on_validation_and_report_the_test_set(tmp_path: Path) -> 
     assert [curve.test[i] for i in curve.front] == [0.9, 0.4, 0.0]
     assert curve.sparsest(1e-3) == {0: 2, 1: 3}
     assert curve.sparsest(1e-4) == {0: 2}
+
+
+def test_a_ranking_at_sizes_it_was_not_run_for_is_a_curve_of_its_own(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    asked, ranked = point(0, 10, 0.5), [point(n, 5 * n, 0.0, kind="ranking") for n in (1, 2)]
+    result = trial("aa", 0, [asked, *ranked])
+    runs.trial(result)
+    (group,) = curves(Results.load([runs.folder])).values()
+    assert {curve.method: len(curve.rows) for curve in group} == {
+        "edge pruning": 1,
+        "edge pruning (ranking)": 2,
+    }
+    assert main_point(result) == asked
+    swept = trial("bb", 0, [point(0, 10, 0.5, kind="threshold"), *ranked])
+    assert main_point(swept) == swept.points[0], "the search's own, though the ranking's are more faithful"
 
 
 def test_a_sweep_may_ask_for_another_metric_than_the_trials_own(tmp_path: Path) -> None:
