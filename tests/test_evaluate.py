@@ -1,6 +1,7 @@
 """Evaluation: every example's value by naive hooks, in order, whatever the batches."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,29 @@ def test_a_circuit_that_is_not_a_number_stays_one(session: Session, monkeypatch:
     assert found.circuits[0]["kl"] > 0
     low, _ = found.intervals()[1]["logit_difference"]
     assert low != low
+
+
+@dataclass(frozen=True)
+class OneOfTwo(Ranks):
+    """A rank of two, without the other."""
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+
+def test_ranks_make_equally_many_passes_whatever_their_prompts_lengths(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, under ZeRO-3, one would wait for the other's weights for ever. Rank 0 has the longer prompts:
+    by its own, fewer circuits fit side by side."""
+    chosen = circuits(session, *range(1, 12))
+    session.examples["test"] = examples()[:10]  # type: ignore[index]  # even shares: no fillers
+    alone = session.ranks
+    for fitting in (1.0, 2.5, 4.0):
+        state = len(session.graph.writers) * session.loaded.model.width * 8
+        monkeypatch.setattr("trainers.evaluate.SIDE_BY_SIDE_BYTES", int(fitting * 5 * 9 * state))
+        passes = []
+        for rank in (0, 1):
+            session.ranks = OneOfTwo(rank, 2, alone.device)
+            passes.append(len(list(evaluate(session, chosen, "test"))))
+        assert passes[0] == passes[1] > 1

@@ -99,11 +99,12 @@ def _measure(
     rows, examples = 1 + len(circuits), len(session.examples[split])
     totals = torch.zeros(rows, len(session.metrics), dtype=torch.float64, device=session.ranks.device)
     done = 0
-    for number, mine, batch in _shares(session, split):
+    for number, longest, mine, batch in _shares(session, split):
         known: list[References] = []  # not an argument of `run`: DeepSpeed looks for tensors in those
         measured = session.engine.run(partial(_full, session, batch, known))
         _note(measured, slice(0, 1), mine, batch, totals, values)
-        together = _side_by_side(session, batch.clean.numel())
+        # By the longest prompt of all ranks: they must make equally many passes.
+        together = _side_by_side(session, len(batch) * longest)
         for start in range(0, len(circuits), together):
             some = circuits[start : start + together]
             measured = session.engine.run(partial(_circuits, session, batch, known, some))
@@ -115,18 +116,19 @@ def _measure(
     return session.ranks.total(totals) / examples
 
 
-def _shares(session: Session, split: Split) -> Iterator[tuple[int, Int[Tensor, " own"], Batch]]:
-    """Batches over the whole split: how many examples of all ranks, the places of this rank's own in
-    the split, and its batch. Examples of like length go together, the longest first."""
+def _shares(session: Session, split: Split) -> Iterator[tuple[int, int, Int[Tensor, " own"], Batch]]:
+    """Batches over the whole split: how many examples of all ranks and the longest's tokens, the places
+    of this rank's own in the split, and its batch. Examples of like length go together, the longest first."""
     examples, device = session.examples[split], session.ranks.device
     order = sorted(range(len(examples)), key=lambda place: -len(examples[place].clean))
     start = 0
     while start < len(order):
-        size = _batch_examples(session, len(examples[order[start]].clean)) * session.ranks.world_size
+        longest = len(examples[order[start]].clean)
+        size = _batch_examples(session, longest) * session.ranks.world_size
         places = order[start : start + size]
         own = places[session.ranks.slice(len(places))]
         batch = session.share([examples[place] for place in places])
-        yield len(places), torch.tensor(own, dtype=torch.long, device=device), batch
+        yield len(places), longest, torch.tensor(own, dtype=torch.long, device=device), batch
         start += size
 
 

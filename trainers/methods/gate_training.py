@@ -97,7 +97,8 @@ class GateTraining(Method):
         for key in ("warmup_steps", "lr_warmup_steps"):
             value = getattr(self, key)
             if value is not None and value > self.steps:
-                raise ValueError(f"{key}: found {value}; allowed: at most steps ({self.steps})")
+                source = " (from the preset)" if value == self._filled().get(key) else ""
+                raise ValueError(f"{key}: found {value}{source}; allowed: at most steps ({self.steps})")
         return self
 
     def _is_set(self, key: str) -> bool:
