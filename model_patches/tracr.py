@@ -82,7 +82,7 @@ class TracrAttention(nn.Module):
         self.output = nn.Linear(inner, config.hidden_size, bias=False)
 
     def forward(
-        self, residual: Float[Tensor, "batch seq width"], real: Bool[Tensor, "batch seq"] | None
+        self, residual: Float[Tensor, "batch seq width"], real: Bool[Tensor, "batch seq"] | None = None
     ) -> Float[Tensor, "batch seq width"]:
         projections = (self.query, self.key, self.value)
         query, key, value = (module(residual).unflatten(-1, (self.heads, -1)) for module in projections)
@@ -116,7 +116,7 @@ class TracrBlock(nn.Module):
         self.mlp = TracrMLP(config)
 
     def forward(
-        self, residual: Float[Tensor, "batch seq width"], real: Bool[Tensor, "batch seq"] | None
+        self, residual: Float[Tensor, "batch seq width"], real: Bool[Tensor, "batch seq"] | None = None
     ) -> Float[Tensor, "batch seq width"]:
         residual = residual + self.attention(self.attention_norm(residual), real)
         return residual + self.mlp(self.mlp_norm(residual))

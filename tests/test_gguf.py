@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from tokenizers import pre_tokenizers
 
 from tests import gguf_files, worded_model
 from trainers.model import Loaded, ModelSpec
@@ -101,6 +102,8 @@ def test_the_tokenizer_is_the_one_that_was_written(tmp_path: Path, split: str, d
     """`smollm` splits digits before words: where a space or a line break meets a digit, GPT-2's split
     gives other tokens."""
     original = worded_model.tokenizer(["Mary", "John", "gave", "\n\n", "  ", "17", "drinks"], digits)
+    if split == "gpt-2":
+        original.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     file = gguf_files.write(tmp_path / "m.gguf", gguf_files.llama(len(original)), original, split)
     tokenizer = tokenizer_of(file).tokenizer
     for sentence in SENTENCES:
