@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.circuit_cli import circuit
+from orchestrator.circuits.commands import circuit
 from orchestrator.task_cli import task
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """ACDC: the circuits of the plain, slow algorithm, and an exact circuit of a compiled program."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from trainers.session import Session
 from trainers.spec import SpecError
 
 Edge = tuple[str, str]
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def settings(**fields: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """EAP-IG against exact integrals on an untouched model, and what attribution methods share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,6 @@ from trainers.spec import SpecError
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # of order 23, on [-1, 1]
 WIDTH = 1e-4  # of central differences, in float64
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from orchestrator.circuit_source import Source, Sources
+from orchestrator.circuits.source import Source, Sources
 from tests.published_checkpoint import Checkpoint
 from trainers.spec import SpecError
 

@@ -9,9 +9,9 @@ import torch
 
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Shape
-from orchestrator.circuit_source import Source, Sources
 from orchestrator.circuits.mib import write_mib
 from orchestrator.circuits.placement import same_graph
+from orchestrator.circuits.source import Source, Sources
 from tests.mib_graph import MibGraph
 from trainers.spec import SpecError
 
@@ -112,7 +112,7 @@ def test_a_graph_comes_back(tmp_path: Path, kv_heads: int) -> None:
     file.write_bytes(write_mib(circuit, 8, False, False, False, "c").content)
     like = tmp_path / "like.safetensors"
     like.write_bytes(circuit.save())
-    from orchestrator.circuit_source import GraphChoice
+    from orchestrator.circuits.source import GraphChoice
 
     alone = read(Sources("runs"), file).circuit
     assert alone.graph.shape == Shape(2, 4, 4, ("tok_embeds",))

@@ -1,7 +1,6 @@
 """Complements, knockouts and incompleteness, by hand and on models."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from trainers.evaluation.completeness import (
 )
 
 GRAPH = EdgeGraph(Shape(2, 2, 2, ("tok_embeds", "pos_embeds")))
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def top(num_edges: int, graph: EdgeGraph = GRAPH) -> Circuit:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +23,6 @@ from trainers.model import Loaded
 from trainers.spec import SpecError
 
 FAST = {"name": "edge_pruning", "target_sparsity": 0.9, "steps": 4, "path_points": 0}
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The engine: DeepSpeed at every ZeRO stage is AdamW, bit for bit, and goes on from its state."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from model_patches.circuit_model import CircuitModel
-from tests import one_rank
 from tests.tiny_models import tiny_model, tokens
 from trainers.distributed import Engine, Ranks, digest
 
@@ -19,12 +17,6 @@ GROUPS: list[dict[str, Any]] = [
     {"names": ["lambda_edges"], "weight_decay": 0.0, "maximize": True},
 ]
 STEPS = 8
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def model(dtype: torch.dtype = torch.float32) -> CircuitModel:

@@ -22,12 +22,6 @@ LENGTHS = (5, 3, 9, 3, 7, 5, 4, 9, 2, 6, 3)
 
 
 @pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
-
-
-@pytest.fixture(scope="module")
 def llama() -> Loaded:
     return one_rank.loaded("llama", "float64")
 

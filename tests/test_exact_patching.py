@@ -1,6 +1,5 @@
 """Exact edge activation patching: naive hooks on an untouched model, one edge at a time."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from tests.naive_model import NaiveModel
 from tests.tiny_models import tiny_model
 from trainers.distributed import Ranks
 from trainers.session import Session
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def by_hand(session: Session, kind: str, metric: str) -> Tensor:

@@ -1,6 +1,5 @@
 """Mean ablation against means of an untouched model, of prompts that differ in length."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from trainers.spec import SpecError
 from trainers.tasks.base import Dataset, Split
 
 KINDS = ("gpt2", "llama")
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def shortened(example: Example, by: int) -> Example:

@@ -1,7 +1,6 @@
 """Methods: what every entry of METHODS promises, and what EAP and random score."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +41,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "acdc": {"thresholds": [0.3, 0.01], "ranking_budgets": [20, 3, 3, 10**6]},
     "random": {"edge_budgets": [20, 3, 3, 10**6]},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Node pruning: which edges a node's gate opens, and circuits of whole nodes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +17,6 @@ from trainers.methods.node_pruning import NodePruning
 from trainers.spec import SpecError
 
 GROUPED = EdgeGraph(Shape(2, 4, 2, ("tok_embeds",)))
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def gated(values: Tensor, graph: EdgeGraph, rule: str) -> GatedNodes:

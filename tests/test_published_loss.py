@@ -5,7 +5,6 @@ batch, and E[gate].
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ from trainers.progress import Progress
 from trainers.session import Session
 
 FAST = {"name": "edge_pruning", "target_sparsity": 0.9, "steps": 4, "path_points": 0}
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ DOORS = {
     "mlflow": {"orchestrator/mirror.py"},
     "deepspeed": {"trainers/distributed.py"},
     "click": {
-        "orchestrator/circuit_cli.py",
-        "orchestrator/circuit_eval.py",
+        "orchestrator/circuits/commands.py",
+        "orchestrator/circuits/eval_command.py",
         "orchestrator/cli.py",
         "orchestrator/task_cli.py",
     },

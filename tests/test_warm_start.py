@@ -1,6 +1,5 @@
 """Edge pruning that starts from attribution scores."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from trainers.session import Session
 from trainers.spec import SpecError
 
 FAST = {"name": "edge_pruning", "target_sparsity": 0.9, "steps": 4, "path_points": 0}
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 @pytest.fixture(scope="module")

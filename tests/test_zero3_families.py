@@ -1,6 +1,5 @@
 """Under ZeRO-3 a weight is there only while its module runs: every family computes what it does alone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from model_patches.circuit_model import CircuitModel
-from tests import one_rank
 from tests.tiny_models import KINDS, save_tiny, tiny_model, tokens
 from trainers.distributed import Engine, Ranks
 from trainers.model import ModelSpec, load
 
 CLEAN, CORRUPTED, POSITIONS = tokens(2, 6, seed=1), tokens(2, 6, seed=2), torch.tensor([[5], [3]])
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with one_rank.joined() as ranks:
-        yield ranks
 
 
 def passes(model: CircuitModel) -> list[Tensor]:

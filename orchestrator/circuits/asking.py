@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from model_patches.circuit import Circuit
 from model_patches.graph import Embeddings
-from orchestrator.circuit_source import NEED_GRAPH, GraphChoice, Source, Sources
 from orchestrator.circuits.placement import Adapt
+from orchestrator.circuits.source import NEED_GRAPH, GraphChoice, Source, Sources
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import read_yaml
 from trainers.evaluation.request import Answer, Request

@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.circuit_source import Source, read_config
 from orchestrator.circuits.graphml import graphml
 from orchestrator.circuits.mib import write_mib
+from orchestrator.circuits.source import Source, read_config
 from trainers.spec import SpecError
 
 GATED = ("edge_pruning", "node_pruning")  # methods whose scores are log-alphas

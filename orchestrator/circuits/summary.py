@@ -7,9 +7,9 @@ from typing import Any
 
 from model_patches.circuit import Circuit
 from model_patches.graph import Node
-from orchestrator.circuit_source import Source
 from orchestrator.circuits.comparison import Comparison
 from orchestrator.circuits.placement import described
+from orchestrator.circuits.source import Source
 from orchestrator.terminal import table
 from orchestrator.wording import percent, significant
 

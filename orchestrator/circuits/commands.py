@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.circuit_eval import evaluate
+from orchestrator.circuits.eval_command import evaluate
 
 if TYPE_CHECKING:
-    from orchestrator.circuit_source import Source, Sources
+    from orchestrator.circuits.source import Source, Sources
 
 SOURCES = """\b
 A SOURCE is one of:
@@ -40,7 +40,7 @@ def sourced(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(runs: str, point: int | None, adapt_embeddings: Any, **others: Any) -> None:
-        from orchestrator.circuit_source import GraphChoice, Sources
+        from orchestrator.circuits.source import GraphChoice, Sources
 
         names = ("like", "layers", "heads", "kv_heads", "pos_embeds", "parallel", "model", "embeddings")
         choice = GraphChoice(**{name: others.pop(name) for name in names})
