@@ -230,13 +230,18 @@ def status(runs: str, sweep: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("runs", nargs=-1, metavar="[RUNS]...")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: RUNS/report]")
+@click.option(
+    "--max-examples",
+    type=click.IntRange(min=1),
+    help="Equal budget: leave out trials that took more examples, forward and backward, to find circuits.",
+)
 @json_option
-def report(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def report(runs: tuple[str, ...], out: Path | None, max_examples: int | None, as_json: bool) -> None:
     """Write the report on RUNS: runs folders, or single sweeps in them (runs/quickstart).
 
     \b
     Example:
-      circuit-sweep report runs/quickstart more-runs --out report
+      circuit-sweep report runs/quickstart more-runs --out report --max-examples 20000
     """
     from orchestrator.drive import publish_report
     from trainers.folder import Folder
@@ -246,7 +251,7 @@ def report(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     if out is None and len(sources) > 1:
         raise SpecError("--out: required for more than one runs folder")
     target = Folder.open(out) if out is not None else sources[0] / "report"
-    front = publish_report(sources, target)
+    front = publish_report(sources, target, max_examples)
     if as_json:
         click.echo(json.dumps({"report": target.location, "files": target.names()}, indent=2))
     else:

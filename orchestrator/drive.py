@@ -132,13 +132,17 @@ def tracking_uri_for(runs: Folder, given: str | None) -> str:
     return f"sqlite:///{runs.path}/mlflow.db"
 
 
-def publish_report(sources: Sequence[Folder], target: Folder) -> str:
-    """Writes the report on `sources` into `target`; returns the Pareto table. Raises SpecError."""
+def publish_report(sources: Sequence[Folder], target: Folder, max_examples: int | None = None) -> str:
+    """Writes the report on `sources` into `target`, on trials of at most so many examples if given;
+    returns the Pareto table. Raises SpecError."""
+    from orchestrator.budget import within
     from orchestrator.pareto_table import pareto_table
     from orchestrator.report import write_files
     from orchestrator.results import Results
 
     results = Results.load(sources)
+    if max_examples is not None:
+        results = within(results, max_examples)
     if target.is_local:
         write_files(results, Path(target.path))
         return pareto_table(results)

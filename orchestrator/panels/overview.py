@@ -38,7 +38,7 @@ def _trials(findings: Findings) -> Table:
         Column("Model"),
         Column("Task"),
         *(Column(name, numeric=True) for name in ("Trials", "Complete", "Failed", "Seeds", "Circuits")),
-        *(Column(name, numeric=True) for name in ("Steps", "CPU time", "CPU time per trial")),
+        *(Column(name, numeric=True) for name in ("Steps", "Examples", "CPU time", "CPU time per trial")),
     ]
     rows = [_row(key, groups[key]) for key in sorted(groups, key=lambda key: (not key[-1], key))]
     if len(rows) > 1:
@@ -60,6 +60,7 @@ def _row(key: tuple[str, ...], trials: Sequence[Mapping[str, Any]]) -> list[str]
         count(len({row["seed"] for row in trials if row["seed"] is not None})),
         count(sum(row["num_points"] for row in trials)),
         count(sum(row["steps"] or 0 for row in ended)),
+        count(sum((row["examples"] or 0) + (row["backward_examples"] or 0) for row in ended)),
         duration(cpu),
         duration(cpu / len(ended)) if ended else "–",
     ]

@@ -1,0 +1,34 @@
+"""Methods at equal budget: only the trials that were cheap enough."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from orchestrator.results import Problem, Results
+
+
+def within(results: Results, max_examples: int) -> Results:
+    """Only trials that took at most so many examples, forward and backward together, to find their
+    circuits; evaluating them is not counted. What is left out is told as a problem, by method and model."""
+    costs: dict[str, int] = {}
+    dear: dict[tuple[str, str], list[int]] = {}
+    for row in results.trials.to_pylist():
+        cost = (row["examples"] or 0) + (row["backward_examples"] or 0)
+        costs[row["trial_id"]] = cost
+        if cost > max_examples:
+            dear.setdefault((row["method"] or "a method", row["model"] or "a model"), []).append(cost)
+    told = [
+        Problem(
+            f"{method} on {model}",
+            f"{len(over)} trial(s) took more than {max_examples:,} examples and are left out; "
+            f"the cheapest took {min(over):,}",
+        )
+        for (method, model), over in sorted(dear.items())
+    ]
+    trials, points = (
+        table.filter(
+            pa.array([costs[trial_id] <= max_examples for trial_id in table["trial_id"].to_pylist()])
+        )
+        for table in (results.trials, results.points)
+    )
+    return replace(results, trials=trials, points=points, problems=(*results.problems, *told))
