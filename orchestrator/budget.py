@@ -1,5 +1,6 @@
 """Methods at equal budget: only the trials that were cheap enough."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -25,10 +26,10 @@ def within(results: Results, max_examples: int) -> Results:
         )
         for (method, model), over in sorted(dear.items())
     ]
-    trials, points = (
-        table.filter(
-            pa.array([costs[trial_id] <= max_examples for trial_id in table["trial_id"].to_pylist()])
-        )
-        for table in (results.trials, results.points)
-    )
+    trials, points = (_kept(table, costs, max_examples) for table in (results.trials, results.points))
     return replace(results, trials=trials, points=points, problems=(*results.problems, *told))
+
+
+def _kept(table: pa.Table, costs: Mapping[str, int], most: int) -> pa.Table:
+    cheap = [costs[trial_id] <= most for trial_id in table["trial_id"].to_pylist()]
+    return table.filter(pa.array(cheap, pa.bool_()))

@@ -42,8 +42,8 @@ PANELS = (
     Panel(
         "asked",
         "What was asked and run",
-        "The sweeps, their trials and what they cost, as sums over the trials that ended. Examples: those that "
-        "went forward, or backward, to find circuits.",
+        "The sweeps, their trials and what they cost, as sums over the trials that ended. Examples: all that "
+        "went forward or backward to find circuits.",
         always,
         overview,
     ),
