@@ -28,16 +28,6 @@ if TYPE_CHECKING:
     from trainers.tasks.base import Dataset
 
 WEIGHT_FILES = "*.safetensors"
-DESCRIBING_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
 
 
 class ModelSpec(Spec):
@@ -220,4 +210,4 @@ def _folder_files(folder: Path, field: str) -> list[Path]:
         pickled = ", ".join(sorted(file.name for file in folder.glob("*.bin"))[:3])
         why = f"only {pickled}, which could run code when loaded" if pickled else "no weights"
         raise SpecError(f"{field}: {folder} holds {why}; allowed: {WEIGHT_FILES}")
-    return [folder / name for name in DESCRIBING_FILES if (folder / name).is_file()] + weights
+    return [folder / name for name in hub.DESCRIBING_FILES if (folder / name).is_file()] + weights

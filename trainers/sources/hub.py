@@ -10,12 +10,9 @@ from pathlib import Path
 
 from trainers.spec import SpecError
 
-# No weights but safetensors, and not the copies in other formats that lie in subfolders.
-FILES = [
+# What beside the weights makes a model: its config and its tokenizer.
+DESCRIBING_FILES = (
     "config.json",
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -23,6 +20,13 @@ FILES = [
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+)
+# No weights but safetensors, and not the copies in other formats that lie in subfolders.
+FILES = [
+    *DESCRIBING_FILES,
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
 ]
 COMMIT = re.compile("[0-9a-f]{40}")
 TIMEOUT = 10.0  # seconds that the hub may be silent
