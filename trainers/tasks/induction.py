@@ -85,14 +85,6 @@ class InductionTask(Task):
                 f"task: found {wanted} examples in all; this vocabulary has {different} different ones"
             )
 
-    def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
-        del model
-        return ("kl", "logit_difference", "accuracy", "exact_match")
-
-    def attribution_metric(self, model: "ModelSpec") -> str:
-        del model
-        return "logit_difference"
-
     def chance(self, model: "ModelSpec") -> dict[str, float]:
         del model
         return {"logit_difference": 0.0}

@@ -87,14 +87,6 @@ class TextTask(Task):
         """An endless stream, or one of all pairs there are; repetitions are left out by the caller."""
         raise TypeError(f"{type(self).__name__} does not implement pairs")
 
-    def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
-        del model
-        return ("kl", "logit_difference", "accuracy", "exact_match")
-
-    def attribution_metric(self, model: "ModelSpec") -> str:
-        del model
-        return "logit_difference"
-
     def chance(self, model: "ModelSpec") -> dict[str, float]:
         return {name: 0.0 for name in ("logit_difference",) if name in self.metrics(model)}
 
