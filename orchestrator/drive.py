@@ -135,9 +135,9 @@ def tracking_uri_for(runs: Folder, given: str | None) -> str:
 def publish_report(sources: Sequence[Folder], target: Folder, max_examples: int | None = None) -> str:
     """Writes the report on `sources` into `target`, on trials of at most so many examples if given;
     returns the Pareto table. Raises SpecError."""
-    from orchestrator.budget import within
-    from orchestrator.pareto_table import pareto_table
-    from orchestrator.report import write_files
+    from orchestrator.report.budget import within
+    from orchestrator.report.pareto_table import pareto_table
+    from orchestrator.report.publish import write_files
     from orchestrator.results import Results
 
     results = Results.load(sources)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from orchestrator.budget import within
+from orchestrator.report.budget import within
 from orchestrator.results import Results
 from tests.run_folders import Runs, point, trial
 

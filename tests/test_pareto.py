@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.pareto import (
+from orchestrator.statistics.pareto import (
     bands,
     best_within,
     edge_budgets,

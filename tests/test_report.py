@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.findings import Findings
-from orchestrator.panels import PANELS
-from orchestrator.pareto_table import pareto_table
-from orchestrator.report import page, plain, write_report
+from orchestrator.report.findings import Findings
+from orchestrator.report.page import page, plain
+from orchestrator.report.panels import PANELS
+from orchestrator.report.pareto_table import pareto_table
+from orchestrator.report.publish import write_report
 from orchestrator.results import Results
 from orchestrator.wording import duration, percent, significant, spread
 from tests.run_folders import TOTAL, Runs, hostile_sweep, point, small_sweep, trial

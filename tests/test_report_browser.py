@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Dialog, Page, Route, sync_playwright
 
-from orchestrator.report import write_report
+from orchestrator.report.publish import write_report
 from tests.run_folders import TOTAL, Runs, hostile_sweep, point, small_sweep, trial
 
 CHROMIUM = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")

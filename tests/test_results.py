@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from orchestrator.report.scenes import curves
 from orchestrator.results import EPSILON, Results
-from orchestrator.scenes import curves
 from orchestrator.tables import POINT_COLUMNS, TABLES_SCHEMA, TRIAL_COLUMNS, column_of
 from orchestrator.trial_result import main_point
 from tests.run_folders import GROUP, TRUTH, Runs, point, training, trial

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orchestrator.metric_words import measured_in, words
+from orchestrator.report.metric_words import measured_in, words
 from orchestrator.terminal import table
 from orchestrator.wording import count, duration, percent, significant
 from trainers.evaluation.curves import AREAS

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.findings import Findings
-from orchestrator.panels.blocks import Block, Chart, Column, Legend, Table, chart_text
-from orchestrator.scenes import Curve
+from orchestrator.report.findings import Findings
+from orchestrator.report.panels.blocks import Block, Chart, Column, Legend, Table, chart_text
+from orchestrator.report.scenes import Curve
 from orchestrator.wording import count, percent, shortest, significant
 
 # How far a final circuit may be from a target below 1.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.findings import Findings
-from orchestrator.metric_words import words
-from orchestrator.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
-from orchestrator.scenes import Curve
+from orchestrator.report.findings import Findings
+from orchestrator.report.metric_words import words
+from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
+from orchestrator.report.scenes import Curve
 from orchestrator.wording import count, percent, shortest, significant, spread
 
 # Fronts of up to this many circuits are shown open.

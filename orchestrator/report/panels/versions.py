@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.findings import Findings
-from orchestrator.panels.blocks import Block, Column, Paragraph, Table
+from orchestrator.report.findings import Findings
+from orchestrator.report.panels.blocks import Block, Column, Paragraph, Table
 from orchestrator.wording import count
 
 # Names that differ from trial to trial or from machine to machine: how many there are is enough.

@@ -5,11 +5,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from orchestrator.findings import Findings
-from orchestrator.metric_words import measured_in
-from orchestrator.panels.blocks import Block, Chart, Heading, Legend, Paragraph, chart_text
-from orchestrator.pareto import Bands
-from orchestrator.scenes import Curve, Scene
+from orchestrator.report.findings import Findings
+from orchestrator.report.metric_words import measured_in
+from orchestrator.report.panels.blocks import Block, Chart, Heading, Legend, Paragraph, chart_text
+from orchestrator.report.scenes import Curve, Scene
+from orchestrator.statistics.pareto import Bands
 from orchestrator.wording import count
 
 # Divergences below this are drawn at it: exact circuits have 0, and a logarithm has no place for it.

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.findings import Findings
-from orchestrator.panels.blocks import Block, Column, Paragraph, Table
+from orchestrator.report.findings import Findings
+from orchestrator.report.panels.blocks import Block, Column, Paragraph, Table
 from orchestrator.wording import count, duration
 
 _GROUP = ("model", "task", "test_set", "ablation", "edge_convention", "method")

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.pareto import (
+from orchestrator.results import Results
+from orchestrator.settings import varied
+from orchestrator.statistics.pareto import (
     Bands,
     Floats,
     Ints,
@@ -22,8 +24,6 @@ from orchestrator.pareto import (
     log_kept,
     sparsest_within,
 )
-from orchestrator.results import Results
-from orchestrator.settings import varied
 
 DISTINCTIONS = {
     "test_set": "test set {}",

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from orchestrator.findings import Findings
-from orchestrator.metric_words import measured_in
-from orchestrator.panels.curves import FLOOR, divergence_range
-from orchestrator.scenes import Curve, Scene
+from orchestrator.report.findings import Findings
+from orchestrator.report.metric_words import measured_in
+from orchestrator.report.panels.curves import FLOOR, divergence_range
+from orchestrator.report.scenes import Curve, Scene
 
 # Okabe and Ito's palette: told apart by colour-blind readers. Markers and dashes tell the methods
-# apart in grey. The same order as in report_assets/report.js.
+# apart in grey. The same order as in report/assets/core.js.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A", "#4D4D4D")
 MARKERS = ("o", "s", "^", "D", "X", "v", "*", "p")
 DASHES = (

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.findings import Findings
-from orchestrator.panels.blocks import Block, Section
-from orchestrator.panels.curves import curves
-from orchestrator.panels.fronts import fronts
-from orchestrator.panels.overview import overview
-from orchestrator.panels.recovery import has_ground_truth, recovery
-from orchestrator.panels.targets import has_targets, targets
-from orchestrator.panels.training import has_training, training
-from orchestrator.panels.trouble import failures, has_failures, has_warnings, warnings
-from orchestrator.panels.versions import versions
+from orchestrator.report.findings import Findings
+from orchestrator.report.panels.blocks import Block, Section
+from orchestrator.report.panels.curves import curves
+from orchestrator.report.panels.fronts import fronts
+from orchestrator.report.panels.overview import overview
+from orchestrator.report.panels.recovery import has_ground_truth, recovery
+from orchestrator.report.panels.targets import has_targets, targets
+from orchestrator.report.panels.training import has_training, training
+from orchestrator.report.panels.trouble import failures, has_failures, has_warnings, warnings
+from orchestrator.report.panels.versions import versions
 
 
 def always(findings: Findings) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.findings import Findings
-from orchestrator.metric_words import words
-from orchestrator.panels.blocks import Block, Chart, Details, Paragraph, chart_text
-from orchestrator.panels.curves import FLOOR, evenly
+from orchestrator.report.findings import Findings
+from orchestrator.report.metric_words import words
+from orchestrator.report.panels.blocks import Block, Chart, Details, Paragraph, chart_text
+from orchestrator.report.panels.curves import FLOOR, evenly
 from orchestrator.wording import count
 
 # What is drawn of a group: this many trials, evenly over its settings, and steps of each.

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
 from orchestrator.results import Results
-from orchestrator.scenes import Curve, Scene, curves, settings, titles
 
 SCENE_COLUMNS = ("model", "task", "test_set", "ablation", "edge_convention")
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.findings import Findings
-from orchestrator.panels.blocks import Block, Column, Details, Edges, Heading, Paragraph, Table
-from orchestrator.scenes import Curve
+from orchestrator.report.findings import Findings
+from orchestrator.report.panels.blocks import Block, Column, Details, Edges, Heading, Paragraph, Table
+from orchestrator.report.scenes import Curve
 from orchestrator.wording import count, shortest, spread
 
 Truth = frozenset[tuple[str, str]]

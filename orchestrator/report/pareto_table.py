@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.metric_words import words
-from orchestrator.panels.curves import evenly
+from orchestrator.report.metric_words import words
+from orchestrator.report.panels.curves import evenly
+from orchestrator.report.scenes import Curve, curves, titles
 from orchestrator.results import Results
-from orchestrator.scenes import Curve, curves, titles
 from orchestrator.wording import percent, significant
 
 # Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.

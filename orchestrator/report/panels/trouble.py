@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.findings import Findings
-from orchestrator.panels.blocks import Block, Column, Paragraph, Table
+from orchestrator.report.findings import Findings
+from orchestrator.report.panels.blocks import Block, Column, Paragraph, Table
 from orchestrator.wording import count, shortest, significant
 
 # Rows of a table of failures or warnings; all of them are in trials.parquet.
