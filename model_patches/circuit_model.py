@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model_patches.architectures import architecture_of, blocks_of, shape_of
 from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.patching import patch
-from model_patches.stream import WriterStates
+from model_patches.stream import Layout, WriterStates
 
 OutputBias = Literal["shared", "kept"]
 
@@ -60,7 +60,7 @@ class CircuitModel(nn.Module):
         self, corrupted: Int[Tensor, "batch seq"], real: Bool[Tensor, "batch seq"] | None = None
     ) -> WriterStates:
         """What every writer writes in a run on corrupted tokens."""
-        with self._recording():
+        with self._recording(corrupted):
             self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1), real)
             return self.stream.states()
 
@@ -77,9 +77,9 @@ class CircuitModel(nn.Module):
         """
         if output_bias == "shared":
             return None
-        with self._recording():
-            device = next(self.model.parameters()).device
-            self._logits(torch.zeros(1, 1, dtype=torch.long, device=device), None, None)
+        token = torch.zeros(1, 1, dtype=torch.long, device=self._like.device)
+        with self._recording(token):
+            self._logits(token, None, None)
             writers = torch.zeros_like(self.stream.states().writers)
             for first, share in self.stream.bias_shares.items():
                 writers[first : first + self.graph.shape.query_heads] = share
@@ -118,17 +118,16 @@ class CircuitModel(nn.Module):
         return logits.view(samples, batch, *logits.shape[1:]) if keep.ndim == 3 else logits
 
     @contextmanager
-    def _recording(self) -> Iterator[None]:
+    def _recording(self, tokens: Tensor) -> Iterator[None]:
         try:
-            self.stream.record()
+            self.stream.record(self._layout(1, tokens), self._like)
             yield
         finally:
             self.stream.stop()
 
     @contextmanager
     def _masked(self, tokens: Tensor, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
-        self.stream.fit(keep.shape[0] * tokens.numel(), self.width, self.dtype, tokens.device)
-        self.stream.mask(keep, corrupted, (tokens.shape[0], tokens.shape[1]))
+        self.stream.mask(keep, corrupted, self._layout(len(keep), tokens), self._like)
         try:
             yield
         finally:
@@ -145,6 +144,14 @@ class CircuitModel(nn.Module):
         finally:
             self.positions.wanted = None
 
+    def _layout(self, samples: int, tokens: Tensor) -> Layout:
+        return Layout(samples, tokens.shape[0], tokens.shape[1], self.width)
+
+    @property
+    def _like(self) -> Tensor:
+        """Has the model's dtype and device."""
+        return next(self.model.parameters())
+
     @property
     def width(self) -> int:
         config: Any = self.model.config
@@ -152,4 +159,4 @@ class CircuitModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+        return self._like.dtype

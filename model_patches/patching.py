@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model_patches.architectures import Architecture, blocks_of
 from model_patches.graph import EdgeGraph, ReaderGroup
-from model_patches.projections import HeadReader, HeadWriter, attention_rows, share_norm
+from model_patches.projections import HeadReader, HeadWriter, attention_pieces, share_norm
 from model_patches.stream import WriterStream, write_through
 
 
@@ -54,9 +54,7 @@ def patch(
 def _hook_embedding(module: nn.Module, stream: WriterStream, writer: int) -> None:
     def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         write = output.unsqueeze(0) if output.ndim == 3 else output[None, None]
-        if stream.recorded is not None:
-            stream.recorded.append(write)
-        elif stream.masking:
+        if stream.running:
             stream.write(writer, write)
         return output
 
@@ -74,10 +72,11 @@ def _patch_attention(
     shape = stream.graph.shape
     norm = block.get_submodule(architecture.attention_norm)
     paths = architecture.query_key_value
-    rows = attention_rows(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
+    pieces = attention_pieces(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
+    with_mlp = group.readers.stop - group.readers.start - sum(pieces)  # 1 where it shares the norm
     by_head = architecture.fused_by_head
-    for path, row in zip(paths, rows, strict=True):
-        _swap(block, path, lambda linear, row=row: HeadReader(linear, stream, row, by_head))
+    for piece, (path, heads) in enumerate(zip(paths, pieces, strict=True)):
+        _swap(block, path, lambda linear, p=piece, n=heads: HeadReader(linear, stream, n, p, by_head))
     first, post_norm = stream.graph.first_head(layer), architecture.attention_post_norm
     _swap(
         block,
@@ -96,7 +95,8 @@ def _patch_attention(
     def after(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not stream.masking:
             return None
-        stream.normed = output
+        sizes = [*pieces, *[1] * with_mlp]
+        stream.normed = output.split(sizes, dim=1) if len(sizes) > 1 else (output,)
         # The attention's own code wants [batch, seq, width]; its projections look at `normed`.
         return stream.thread
 
@@ -106,7 +106,7 @@ def _patch_attention(
 
 def _hook_single_reader(norm: nn.Module, stream: WriterStream, group: ReaderGroup, index: int) -> None:
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return (stream.read(group, index, inputs[0])[0],) if stream.masking else None
+        return (stream.read_one(group, index, inputs[0]),) if stream.masking else None
 
     norm.register_forward_pre_hook(hook)
 
@@ -114,11 +114,11 @@ def _hook_single_reader(norm: nn.Module, stream: WriterStream, group: ReaderGrou
 def _hook_last_reader(mlp: nn.Module, stream: WriterStream) -> None:
     """An MLP that shares the attention's norm: its read is the last of the layer's."""
 
-    def hook(_module: nn.Module, _inputs: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not stream.masking:
             return None
         assert stream.normed is not None, "the attention's norm ran before the MLP"
-        return (stream.normed[-1],)
+        return (stream.normed[-1].reshape(inputs[0].shape),)
 
     mlp.register_forward_pre_hook(hook)
 
@@ -134,8 +134,7 @@ def _hook_post_norm(norm: nn.Module, stream: WriterStream, first: int) -> None:
         writes = share_norm(heads, inputs[0], output, norm)
         if stream.masking:
             return write_through(writes, stream, first)
-        assert stream.recorded is not None, "heads are collected in a masked or a recorded pass"
-        stream.recorded.append(writes)
+        stream.write(first, writes)
         return None
 
     norm.register_forward_hook(hook)
@@ -146,7 +145,7 @@ def _hook_mlp(mlp: nn.Module, stream: WriterStream, writer: int) -> None:
         if stream.masking:
             return write_through(output.unsqueeze(0), stream, writer)
         if stream.recorded is not None:
-            stream.recorded.append(output.unsqueeze(0))
+            stream.write(writer, output.unsqueeze(0))
         return None
 
     mlp.register_forward_hook(hook)

@@ -42,16 +42,18 @@ class Projection(nn.Module):
 class HeadReader(Projection):
     """A query, key or value projection (or all three fused): every head projects its own read.
 
-    `rows` are the heads' places among the layer's readers: all queries, then keys, then values.
-    `by_head` says that the fused weight goes head by head instead, as GPT-NeoX has it.
+    `piece` is the place of its heads' reads in `stream.normed`: all queries, then keys, then values, or
+    all of them in one. `by_head` says that the fused weight goes head by head instead, as GPT-NeoX has it.
     """
 
     stream: WriterStream
 
-    def __init__(self, linear: nn.Module, stream: WriterStream, rows: slice, by_head: bool) -> None:
-        super().__init__(linear, rows.stop - rows.start)
+    def __init__(
+        self, linear: nn.Module, stream: WriterStream, num_heads: int, piece: int, by_head: bool
+    ) -> None:
+        super().__init__(linear, num_heads)
         self.stream = stream
-        self.rows = rows
+        self.piece = piece
         # How the readers fold so that swapping the two axes gives the weight's order.
         self.fold = (3, self.num_heads // 3) if by_head else (1, self.num_heads)
 
@@ -64,10 +66,8 @@ class HeadReader(Projection):
         """[batch, seq, width] -> [batch, seq, heads * head_dim]."""
         if self.stream.normed is None:
             return self.plain(x)
-        reads = self.stream.normed[self.rows]
-        heads = _ProjectReads.apply(reads, self)
-        _, batch, seq, _ = reads.shape
-        out = heads.view(*self.fold, batch, seq, -1).permute(2, 3, 1, 0, 4).reshape(batch, seq, -1)
+        heads = _ProjectReads.apply(self.stream.normed[self.piece], self)
+        out = heads.view(*self.fold, *x.shape[:2], -1).permute(2, 3, 1, 0, 4).reshape(*x.shape[:2], -1)
         return out if self.bias is None else out + self.bias
 
 
@@ -110,11 +110,10 @@ class HeadWriter(Projection):
             stream.heads = heads
             return heads.sum(0)
         if stream.recorded is not None:
-            writes = self.writes(x).view(self.num_heads, *x.shape[:2], -1)
             if self.normed:
-                stream.heads = writes
+                stream.heads = self.writes(x).view(self.num_heads, *x.shape[:2], -1)
             else:
-                stream.recorded.append(writes)
+                _write_heads(x, self)
             if self.bias is not None:
                 stream.bias_shares[self.first] = self.bias / self.num_heads
         return self.plain(x)
@@ -125,43 +124,48 @@ class HeadWriter(Projection):
 
 
 class _ProjectReads(Function):
-    """[heads, tokens, head_dim] = reads · weights, the weight frozen."""
+    """[heads, batch·seq, head_dim] = reads · weights, the weight frozen."""
 
     @staticmethod
-    def forward(ctx: Any, reads: Tensor, module: HeadReader) -> Tensor:
-        ctx.module, ctx.shape = module, reads.shape
-        return torch.bmm(reads.flatten(1, 2), module.head_weights())
+    def forward(ctx: Any, reads: Float[Tensor, "blocks heads tokens width"], module: HeadReader) -> Tensor:
+        ctx.module, ctx.layout = module, module.stream.layout
+        return torch.bmm(ctx.layout.read(reads), module.head_weights())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return torch.bmm(gradient, ctx.module.head_weights().transpose(1, 2)).view(ctx.shape), None
+        into = ctx.layout.buffer(len(gradient), gradient)
+        ctx.layout.write_product(into, gradient, ctx.module.head_weights().transpose(1, 2))
+        return into, None
+
+
+def _write_heads(x: Float[Tensor, "batch seq inner"], module: HeadWriter) -> None:
+    """Puts what all heads write straight into the stream's buffer."""
+    stream = module.stream
+    heads = x.unflatten(-1, (module.num_heads, -1)).flatten(0, 1).transpose(0, 1)
+    target = stream.rows(module.first, module.num_heads)
+    stream.layout.write_product(target, heads, module.head_weights())
+    if module.bias is not None:
+        target += module.bias / module.num_heads
+    stream.written(module.first, module.num_heads)
 
 
 class _WriteHeads(Function):
-    """Writes of all heads straight into the difference buffer; gives out the thread."""
+    """Writes of all heads; gives out the thread."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: HeadWriter) -> Tensor:
-        stream = module.stream
-        ctx.module, ctx.number, ctx.shape = module, stream.number, x.shape
-        rows = slice(module.first, module.first + module.num_heads)
-        heads = x.unflatten(-1, (module.num_heads, -1)).flatten(0, 1).transpose(0, 1)
-        target = stream.differences[rows]
-        torch.bmm(heads, module.head_weights(), out=target)
-        if module.bias is not None:
-            target += (module.bias / module.num_heads).view(1, 1, -1)
-        stream.subtract_corrupted(rows)
-        return x.new_zeros(()).expand(*x.shape[:2], target.shape[-1])
+        ctx.module, ctx.number, ctx.shape = module, module.stream.number, x.shape
+        _write_heads(x, module)
+        return x.new_zeros(()).expand(*x.shape[:2], module.stream.layout.width)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         del gradient  # zeros; see stream.py
         module: HeadWriter = ctx.module
-        stream = module.stream
-        assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
-        by_head = stream.gradients[module.first : module.first + module.num_heads]
+        assert ctx.number == module.stream.number, "the backward of a pass comes before the next masked pass"
+        by_head = module.stream.gradients_of(slice(module.first, module.first + module.num_heads))
         return module.gradient(by_head).view(ctx.shape), None
 
 
@@ -198,7 +202,7 @@ def share_norm(
     return torch.addcmul(rounding, heads, gain).to(total.dtype)
 
 
-def attention_rows(num_heads: int, key_value_heads: int, fused: bool) -> list[slice]:
-    """The rows of a layer's reads that each projection takes: q, k, v, or all in one."""
-    q, k, v = num_heads, num_heads + key_value_heads, num_heads + 2 * key_value_heads
-    return [slice(0, v)] if fused else [slice(0, q), slice(q, k), slice(k, v)]
+def attention_pieces(num_heads: int, key_value_heads: int, fused: bool) -> list[int]:
+    """How many of a layer's readers each projection takes, in their order: q, k, v, or all in one."""
+    apart = [num_heads, key_value_heads, key_value_heads]
+    return [sum(apart)] if fused else apart

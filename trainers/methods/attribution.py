@@ -141,8 +141,7 @@ class GradientAttribution(Attribution):
         total = (session.measure(name, logits, references, batch) * batch.weight).sum()
         if differences is not None:
             # The backward takes them from the buffer, and nothing else that the forward left there.
-            buffer = session.loaded.model.stream.differences
-            buffer.view(len(differences), len(runs), *differences.shape[1:]).copy_(differences.unsqueeze(1))
+            session.loaded.model.stream.replace_differences(differences)
         (gradient,) = torch.autograd.grad(total, keeps)
         signed = gradient.double() if METRICS[name].higher_is_better else -gradient.double()
         return (signed * counts).sum(0)
