@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-slow smollm2 lint clean
+.PHONY: demo test test-slow smollm2 lint plotly clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -25,6 +25,19 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# The report's charts: plotly.js's bundle of scatter, bar and pie charts (MIT), kept in the repository, since its
+# Python package holds the whole library only, four times as much to open. Needs npm; only for another version.
+PLOTLY_VERSION := 4.1.1
+PLOTLY_SHA256 := 99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba
+ASSETS := orchestrator/report/assets
+plotly:
+	npm pack --silent plotly.js-basic-dist-min@$(PLOTLY_VERSION)
+	tar -xzf plotly.js-basic-dist-min-$(PLOTLY_VERSION).tgz -C $(ASSETS) --strip-components=1 \
+	  package/plotly-basic.min.js package/LICENSE
+	rm plotly.js-basic-dist-min-$(PLOTLY_VERSION).tgz
+	mv $(ASSETS)/LICENSE $(ASSETS)/plotly-basic.LICENSE
+	echo "$(PLOTLY_SHA256)  $(ASSETS)/plotly-basic.min.js" | sha256sum --check
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

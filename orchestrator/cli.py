@@ -6,7 +6,7 @@ Heavy modules are imported inside the commands: `--help` answers at once, `plan`
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ from orchestrator.task_cli import task
 
 if TYPE_CHECKING:
     from orchestrator.drive import Finished
+    from trainers.folder import Folder
+
+MIN_WATCH_SECONDS = 5
 
 EXIT_CODES = """\b
 Exit codes:
@@ -206,6 +209,20 @@ def submit(
 
 
 @main.command()
+def schema() -> None:
+    """Print the JSON Schema of a sweep file, for completion in editors.
+
+    \b
+    Example:
+      circuit-sweep schema > sweeps/schema.json
+      and as a sweep file's first line: # yaml-language-server: $schema=schema.json
+    """
+    from orchestrator.schema import sweep_schema
+
+    click.echo(json.dumps(sweep_schema(), indent=1))
+
+
+@main.command()
 @click.argument("runs", default="runs", metavar="[RUNS]")
 @click.option("--sweep", metavar="NAME", help="Only this sweep.")
 @json_option
@@ -229,29 +246,54 @@ def status(runs: str, sweep: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("runs", nargs=-1, metavar="[RUNS]...")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: RUNS/report]")
+@click.option("--out", metavar="FOLDER|URI", help="Folder for the report.  [default: RUNS/report]")
 @click.option(
     "--max-examples",
     type=click.IntRange(min=1),
     help="Equal budget: leave out trials that took more examples, forward and backward, to find circuits.",
 )
+@click.option(
+    "--watch", "watched", is_flag=True, help="Write it again as trials end, until the sweep is over."
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=MIN_WATCH_SECONDS),
+    metavar="SECONDS",
+    help="With --watch: how often to look.  [default: 60]",
+)
 @json_option
-def report(runs: tuple[str, ...], out: Path | None, max_examples: int | None, as_json: bool) -> None:
+def report(
+    runs: tuple[str, ...],
+    out: str | None,
+    max_examples: int | None,
+    watched: bool,
+    every: int | None,
+    as_json: bool,
+) -> None:
     """Write the report on RUNS: runs folders, or single sweeps in them (runs/quickstart).
 
+    With --watch, the open page reloads itself; it ends when no trial is unfinished and no driver runs, or
+    with Ctrl-C.
+
     \b
-    Example:
+    Examples:
       circuit-sweep report runs/quickstart more-runs --out report --max-examples 20000
+      circuit-sweep report runs/quickstart --watch --every 30
     """
-    from orchestrator.drive import publish_report
+    from orchestrator.report.delivery import publish_report
     from trainers.folder import Folder
     from trainers.spec import SpecError
 
+    if every is not None and not watched:
+        raise SpecError("--every: found without --watch; allowed with it only")
     sources = [Folder.open(location) for location in runs or ("runs",)]
     if out is None and len(sources) > 1:
         raise SpecError("--out: required for more than one runs folder")
     target = Folder.open(out) if out is not None else sources[0] / "report"
-    front = publish_report(sources, target, max_examples)
+    if watched:
+        front = _watched(sources, target, every or 60, max_examples, as_json)
+    else:
+        front = publish_report(sources, target, max_examples)
     if as_json:
         click.echo(json.dumps({"report": target.location, "files": target.names()}, indent=2))
     else:
@@ -276,6 +318,23 @@ def track(runs: str, tracking_uri: str | None) -> None:
     folder = Folder.open(runs)
     uri = tracking_uri_for(folder, tracking_uri)
     click.echo(f"{count(rebuild(folder, uri), 'trial')} mirrored. MLflow: {_mlflow_hint(uri)}")
+
+
+def _watched(
+    sources: Sequence["Folder"], target: "Folder", every: int, max_examples: int | None, as_json: bool
+) -> str:
+    from datetime import datetime
+
+    from orchestrator.report.watch import Refreshed, watch
+
+    def tell(refreshed: Refreshed) -> None:
+        if as_json:
+            click.echo(json.dumps(asdict(refreshed)), err=True)
+        else:
+            click.echo(f"{datetime.now():%H:%M:%S}  {refreshed}", err=True)
+
+    click.echo(f"Watching every {every} s: {target.location}/report.html (Ctrl-C ends it)", err=True)
+    return watch(sources, target, every, tell, lambda line: click.echo(line, err=True), max_examples)
 
 
 def _finished_json(finished: "Finished") -> dict[str, Any]:

@@ -6,8 +6,7 @@ colour of the reader's kind. Serves `circuit draw` and the pictures in MLflow.
 
 import io
 import math
-import re
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,22 +20,31 @@ from matplotlib.path import Path as Outline
 
 from model_patches.circuit import Circuit
 from orchestrator.circuits.layout import NODE_WIDTH, Item, Layout, layered
+from orchestrator.circuits.paths import (
+    NODE,
+    OUTPUT,
+    OUTPUT_LAYER,
+    PORTS,
+    Edge,
+    closest_to_output,
+    kind_of,
+    level_of,
+    node_of,
+    on_paths,
+    place_of,
+    served,
+)
 
 MAX_EDGES = 1000  # beyond this a picture shows nothing
 MAX_PIXELS = 20_000  # either way
-NODE = re.compile(r"(?P<kind>[am])(?P<layer>\d+)(\.(?P<part>h|kv)(?P<head>\d+))?")
-OUTPUT = "resid_post"
-OUTPUT_LAYER = 10**6
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"q": "#0072B2", "k": "#E69F00", "v": "#009E73", "mlp": "#D55E00", "output": "#CC79A7"}
 SHORT = {"tok_embeds": "tok", "pos_embeds": "pos"}
 TRUNK, INSIDE = "#9a9a9a", "#c8c8c8"
-PORTS = {"q": -0.3, "k": 0.0, "v": 0.3}  # where on a head's lower side its readers are
 UNIT = 0.56  # inches per node width
 BOX = 0.24  # a node's height, inches
 Format = Literal["png", "svg", "pdf"]
 FORMATS: dict[str, Format] = {".pdf": "pdf", ".svg": "svg", ".png": "png"}
-Edge = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -91,79 +99,13 @@ def draw_circuit(
         return target.getvalue()
 
 
-def on_paths(edges: Iterable[Edge], heads_per_kv: int = 1) -> list[Edge]:
-    """The edges from which a path leads to the output, and, where any edge leaves an embedding, to
-    which a path leads from one."""
-    edges = list(edges)
-    into: dict[str, list[str]] = defaultdict(list)
-    out: dict[str, list[str]] = defaultdict(list)
-    for writer, reader in edges:
-        for node in _served(reader, heads_per_kv):
-            into[node].append(writer)
-            out[writer].append(node)
-    useful = _reached([OUTPUT], into)
-    embeddings = [writer for writer, _ in edges if not NODE.fullmatch(writer)]
-    alive = _reached(embeddings, out) if embeddings else set(into) | set(out)
-    return [
-        (writer, reader)
-        for writer, reader in edges
-        if writer in alive and not useful.isdisjoint(_served(reader, heads_per_kv))
-    ]
-
-
-def closest_to_output(edges: Iterable[Edge], limit: int) -> list[Edge]:
-    """At most `limit` edges, by their distance from the output; edges without a path to it last."""
-    into: dict[str, list[Edge]] = defaultdict(list)
-    for edge in edges:
-        into[node_of(edge[1])].append(edge)
-    ordered: list[Edge] = []
-    queue, seen = deque([OUTPUT]), {OUTPUT}
-    while queue:
-        for edge in into.pop(queue.popleft(), []):
-            ordered.append(edge)
-            writer = node_of(edge[0])
-            if writer not in seen:
-                seen.add(writer)
-                queue.append(writer)
-    ordered += [edge for rest in into.values() for edge in rest]
-    return ordered[:limit]
-
-
-def node_of(name: str) -> str:
-    """The node behind a writer or a reader: `a3.h2.q` and `a3.h2` are one, `a3.h2`."""
-    return name.rpartition(".")[0] if _kind(name) in PORTS else name
-
-
-def _kind(reader: str) -> str:
-    last = reader.rpartition(".")[2]
-    return last if last in PORTS else ("output" if reader == OUTPUT else "mlp")
-
-
-def _served(reader: str, heads_per_kv: int) -> list[str]:
-    """The nodes that a reader feeds: its own, or the query heads that share a key or value head."""
-    node = node_of(reader)
-    if heads_per_kv == 1 or _kind(reader) not in ("k", "v"):
-        return [node]
-    layer, _, head = node.partition(".h")
-    return [f"{layer}.h{int(head) * heads_per_kv + more}" for more in range(heads_per_kv)]
-
-
-def _reached(start: Iterable[str], links: dict[str, list[str]]) -> set[str]:
-    seen, queue = set(start), deque(start)
-    while queue:
-        new = [node for node in links.get(queue.popleft(), []) if node not in seen]
-        seen.update(new)
-        queue.extend(new)
-    return seen
-
-
 def _fill(
     figure: Figure, axes: Axes, edges: list[tuple[str, str, float]], heads_per_kv: int, title: str
 ) -> None:
     links, ports = _links(edges, heads_per_kv)
-    names = sorted({end for link in links for end in link[:2]}, key=_place)
-    levels = {level: row for row, level in enumerate(sorted({_level(name) for name in names}))}
-    layout = layered({name: levels[_level(name)] for name in names}, [link[:2] for link in links])
+    names = sorted({end for link in links for end in link[:2]}, key=place_of)
+    levels = {level: row for row, level in enumerate(sorted({level_of(name) for name in names}))}
+    layout = layered({name: levels[level_of(name)] for name in names}, [link[:2] for link in links])
     heights = _heights(layout)
     xs = [at * UNIT for at in layout.x.values()]
     left, right = min(xs) - UNIT * 0.75, max(xs) + UNIT * 0.75
@@ -195,30 +137,15 @@ def _links(
     heads = {writer for writer, _, _ in edges}
     links: list[tuple[str, str, str, float]] = []
     for writer, reader, score in edges:
-        kind, node = _kind(reader), node_of(reader)
+        kind, node = kind_of(reader), node_of(reader)
         if heads_per_kv > 1 and kind in ("k", "v"):
             node = node.replace(".h", ".kv")
-            links += [(node, head, "", 0.0) for head in _served(reader, heads_per_kv) if head in heads]
+            links += [(node, head, "", 0.0) for head in served(reader, heads_per_kv) if head in heads]
         links.append((writer, node, kind, score))
     ports: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
     for low, high, kind, score in dict.fromkeys(links):
         ports[low, high].append((kind, score))
     return list(dict.fromkeys(links)), ports
-
-
-def _level(node: str) -> tuple[int, int]:
-    """(layer, 0 for key/value heads, 1 for heads, 2 for the MLP); embeddings first, the output last."""
-    if node == OUTPUT:
-        return (OUTPUT_LAYER, 0)
-    match = NODE.fullmatch(node)
-    if not match:
-        return (-1, 0)
-    return (int(match["layer"]), 2 if match["kind"] == "m" else int(match["part"] == "h"))
-
-
-def _place(node: str) -> tuple[tuple[int, int], int, str]:
-    match = NODE.fullmatch(node)
-    return (_level(node), int(match["head"] or 0) if match else 0, node)
 
 
 def _heights(layout: Layout) -> list[float]:
@@ -341,7 +268,7 @@ def _bands(axes: Axes, levels: dict[tuple[int, int], float], left: float, right:
 
 
 def _legend(axes: Axes, edges: list[tuple[str, str, float]], heads_per_kv: int) -> None:
-    present = {_kind(reader) for _, reader, _ in edges}
+    present = {kind_of(reader) for _, reader, _ in edges}
     named = {"q": "query", "k": "key", "v": "value", "mlp": "MLP", "output": "output"}
     lines = [Line2D([], [], color=COLOURS[k], lw=2, label=f"into {named[k]}") for k in named if k in present]
     lines.append(Line2D([], [], color=TRUNK, lw=1.5, label="a writer's trunk"))

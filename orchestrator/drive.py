@@ -4,9 +4,8 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -62,6 +61,8 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
     Raises SpecError for what the user can put right, LeaseHeld when another driver runs the sweep
     or took it over. Nothing of an earlier run is lost in either case.
     """
+    from orchestrator.report.delivery import publish_report
+
     sweep = SweepSpec.load(request.spec)
     runs = open_runs(request.runs)
     tracking_uri = tracking_uri_for(runs, request.tracking_uri)
@@ -79,6 +80,10 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         after = plan(sweep, runs, lease.holder.owner)
         report = home / "report" if request.report else None
         table = publish_report([home], report) if report else ""
+    if report is not None and outcome is not None:
+        from orchestrator.tracking import mirror_report
+
+        mirror_report(tracking_uri, runs, sweep, report)
     ran = len(planned.missing) - len(after.missing)
     seconds = outcome.seconds if outcome else 0.0
     stopped = outcome.stopped if outcome else ""
@@ -130,27 +135,6 @@ def tracking_uri_for(runs: Folder, given: str | None) -> str:
             "a local one that could hold an MLflow database"
         )
     return f"sqlite:///{runs.path}/mlflow.db"
-
-
-def publish_report(sources: Sequence[Folder], target: Folder, max_examples: int | None = None) -> str:
-    """Writes the report on `sources` into `target`, on trials of at most so many examples if given;
-    returns the Pareto table. Raises SpecError."""
-    from orchestrator.report.budget import within
-    from orchestrator.report.pareto_table import pareto_table
-    from orchestrator.report.publish import write_files
-    from orchestrator.results import Results
-
-    results = Results.load(sources)
-    if max_examples is not None:
-        results = within(results, max_examples)
-    if target.is_local:
-        write_files(results, Path(target.path))
-        return pareto_table(results)
-    with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
-        write_files(results, Path(scratch))
-        for file in sorted(Path(scratch).iterdir()):
-            target.write(file.name, file.read_bytes())
-    return pareto_table(results)
 
 
 def _write_snapshot(home: Folder, planned: Plan) -> None:

@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +17,7 @@ from mlflow.entities import Metric as Entry
 from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from orchestrator.front_values import FRONT, Front
 from orchestrator.mirror_values import (
     Metric,
     files,
@@ -75,6 +76,21 @@ class Mirror:
         entries = [Entry(name, value, now, 0) for name, value in counts.items()]
         self._client.log_batch(run_id, metrics=entries)
         self._client.set_terminated(run_id, "FINISHED")
+
+    def has_front(self, run_id: str, front: Front) -> bool:
+        return self._client.get_run(run_id).data.tags.get("front") == front.fingerprint
+
+    def log_front(self, run_id: str, front: Front, report: Mapping[str, bytes]) -> None:
+        """The sweep's front as metrics and as a table, and its report in the folder `report`."""
+        now = int(1000 * time.time())
+        entries = [Entry(name, value, now, step) for name, value, step in front.metrics]
+        for start in range(0, len(entries), BATCH):
+            self._client.log_batch(run_id, metrics=entries[start : start + BATCH])
+        self._log_files(run_id, [(FRONT, front.table)])
+        self._log_files(run_id, report.items(), "report")
+        # What MLflow's user interface looks for to show a file as a table.
+        self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": FRONT, "type": "table"}]))
+        self._client.set_tag(run_id, "front", front.fingerprint)
 
     def child(self, trial_id: str, spec: dict[str, Any], parent: str | None) -> Child:
         """The trial's run. One that holds an earlier, replaced result gives way to a new one."""
@@ -200,11 +216,13 @@ class Mirror:
             self._client.log_batch(run_id, params=values[start : start + 100])
         return Child(run_id)
 
-    def _log_files(self, run_id: str, contents: Iterable[tuple[str, bytes]]) -> None:
+    def _log_files(
+        self, run_id: str, contents: Iterable[tuple[str, bytes]], folder: str | None = None
+    ) -> None:
         with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
             for name, content in contents:
                 Path(scratch, name).write_bytes(content)
-            self._client.log_artifacts(run_id, scratch)
+            self._client.log_artifacts(run_id, scratch, folder)
 
 
 def _fingerprint(trial: Folder) -> str:

@@ -40,7 +40,9 @@ GROUP_COLUMNS = (
     Column("model", pa.string(), "", "name of the model"),
     Column("task", pa.string(), "", "name of the task"),
     Column("test_set", pa.string(), "", "which examples the test metrics are means over"),
-    Column("ablation", pa.string(), "", "what a cut edge carries: interchange or zero"),
+    Column(
+        "ablation", pa.string(), "", "what a cut edge carries: interchange, zero, mean or mean_positional"
+    ),
     Column("edge_convention", pa.string(), "", "which edges are counted, e.g. whether embeddings are"),
     Column("method", pa.string(), "", "the discovery method; `(ranking)`: at sizes it was not run for"),
 )
@@ -62,6 +64,7 @@ TRIAL_COLUMNS = (
         "examples", pa.int64(), "examples", "that went forward in the discovery, over all samples of gates"
     ),
     Column("backward_examples", pa.int64(), "examples", "those of them that a backward pass followed"),
+    Column("test_values", pa.string(), "", "the trial's file of per-example test values; null: not written"),
     Column("seconds", pa.float64(), "s", "wall time of the attempt that ended the trial"),
     Column("cpu_seconds", pa.float64(), "s", "CPU time of all ranks"),
     Column("peak_memory_bytes", pa.int64(), "bytes", "peak memory above the loaded model"),
@@ -74,6 +77,7 @@ TRIAL_COLUMNS = (
     Column("full", pa.string(), "JSON", "metrics of the full model, by split and name"),
     Column("empty", pa.string(), "JSON", "metrics of the empty circuit, by split and name"),
     Column("areas", pa.string(), "JSON", "cpr, cmd, cpr_log, cmd_log by split and metric (MIB's grid)"),
+    Column("gate_histogram", pa.string(), "JSON", "edges by final E[gate]: 20 equal parts of [0, 1]"),
     Column("ground_truth", pa.string(), "JSON", "[[writer, reader], ...] of the known circuit"),
     Column("num_examples", pa.string(), "JSON", "examples per split"),
     Column("execution", pa.string(), "JSON", "ranks, threads, ZeRO stage, host, processor, attempt, code"),
@@ -82,6 +86,7 @@ TRIAL_COLUMNS = (
 
 POINT_COLUMNS = (
     Column("trial_id", pa.string(), "", "the trial that found the circuit; never null"),
+    Column("sweeps", pa.list_(pa.string()), "", "the sweeps among those read that ask for its trial"),
     *GROUP_COLUMNS,
     Column("seed", pa.int64(), "", "seed of the trial"),
     Column("point", pa.int64(), "", "number of the circuit within its trial; never null"),
@@ -141,3 +146,20 @@ def table(
     metadata = {"format": f"circuit-sweep/{title}/{TABLES_SCHEMA}", "columns": json.dumps(documented)}
     arrays = [pa.array([row.get(f.name) for row in rows], type=f.type) for f in fields]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
+
+
+def markdown() -> str:
+    """Both tables' columns as Markdown: what docs/report.md holds between its two markers."""
+    parts = []
+    for title, columns in (("trials.parquet", TRIAL_COLUMNS), ("points.parquet", POINT_COLUMNS)):
+        parts += [f"### {title}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for column in columns:
+            kind = str(column.type).replace("element: ", "").replace("item: ", "")
+            cells = (f"`{column.name}`", kind, column.unit, column.meaning.replace("|", r"\|"))
+            parts.append(f"| {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -9,7 +9,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import yaml
 
 from orchestrator.lease import elsewhere
 from orchestrator.mirror_values import masked
+from orchestrator.results import Results
 from orchestrator.sweep import SweepSpec
 from orchestrator.trial_result import read_result
 from trainers.folder import Folder
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 2.0  # between two looks at the folders of running trials
 RECONNECT_SECONDS = 60.0
+FRONT_SECONDS = 300.0  # at least, between two fronts and reports of a running sweep
+FRONT_SHARE = 0.05  # of the time, at most, goes into making them
+UPLOAD_SECONDS = 60.0  # for the report of some megabytes
 PATIENCE_SECONDS = 20.0  # at a sweep's end, for an MLflow that makes no headway
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -64,6 +69,9 @@ class Tracker:
         self._not_before = 0.0  # monotonic; the next attempt to connect
         self._warned = False
         self._headway = 0  # calls that MLflow answered
+        self._next_front = time.monotonic() + FRONT_SECONDS
+        self._front_of = 0.0  # trials that were over when the front was made last
+        self._making = False  # a front: our own work, however long MLflow is silent
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -90,7 +98,7 @@ class Tracker:
         seen, since = -1, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS:
             self._thread.join(timeout=0.1)
-            if self._headway != seen:
+            if self._headway != seen or self._making:
                 seen, since = self._headway, time.monotonic()
         if self._thread.is_alive():
             self._warn("makes no headway")
@@ -98,6 +106,7 @@ class Tracker:
     def _work(self) -> None:
         while not self._closing.wait(BEAT_SECONDS):
             self._round()
+            self._front_when_due()
         self._not_before = 0.0
         self._round()
         left = any(watched.result for watched in self._watched.values())
@@ -113,6 +122,27 @@ class Tracker:
             told = self._call(partial(self._tell, trial_id, watched.spec, result))
             if told and result is not None:
                 del self._watched[trial_id]
+
+    def _front_when_due(self) -> None:
+        over = sum(self._counts.values())
+        if over == self._front_of or time.monotonic() < self._next_front:
+            return
+        self._front_of, started = over, time.monotonic()
+        self._call(self._tell_front)
+        took = time.monotonic() - started
+        self._next_front = time.monotonic() + max(FRONT_SECONDS, took / FRONT_SHARE)
+
+    def _tell_front(self) -> None:
+        from orchestrator.front_values import Front, report_files
+
+        mirror = self._connected()
+        try:
+            self._making = True
+            results = Results.load(self._runs / self._sweep.name)
+            front, report = Front.of(results), report_files(results)
+        finally:
+            self._making = False
+        mirror.log_front(self._parent, front, report)
 
     def _call(self, call: Callable[[], None]) -> bool:
         """MLflow and its plugins raise whatever they like; none of it may reach the sweep."""
@@ -153,9 +183,30 @@ class Tracker:
         """Once: the sweep matters more."""
         if not self._warned:
             self._warned = True
-            again = f"circuit-sweep track {masked(self._runs.location)} --tracking-uri {masked(self._uri)}"
-            where = f"MLflow at {masked(self._uri)} {what}"
-            log.warning("%s. No trial is affected; what is missing there, this adds: %s", where, again)
+            log.warning("%s", _missing(self._uri, self._runs, what))
+
+
+def mirror_report(uri: str, runs: Folder, sweep: SweepSpec, report: Folder) -> None:
+    """Puts the sweep's front, and the report that was just written, into the sweep's run. An MLflow that
+    fails, or does not answer for UPLOAD_SECONDS, costs a warning."""
+    from orchestrator.front_values import Front, read_report
+
+    told: list[str] = []
+
+    def tell(front: Front, files: Mapping[str, bytes]) -> None:
+        try:
+            mirror = connect(uri, runs)
+            mirror.log_front(mirror.parent(sweep.name, sweep.question), front, files)
+            told.append("")
+        except Exception as error:  # MLflow and its plugins raise whatever they like
+            told.append(f"failed: {_short(error)}")
+
+    contents = Front.of(Results.load(runs / sweep.name)), read_report(report)
+    thread = threading.Thread(target=tell, args=contents, name="mlflow-report", daemon=True)
+    thread.start()
+    thread.join(UPLOAD_SECONDS)
+    if what := told[0] if told else "makes no headway":
+        log.warning("%s", _missing(uri, runs, what))
 
 
 def track(runs: Folder, uri: str) -> int:
@@ -167,11 +218,22 @@ def track(runs: Folder, uri: str) -> int:
     """
     if not any((runs / name).exists("sweep.yaml") for name in runs.names()):
         raise SpecError(f"{runs.location}: no sweep there; allowed: the folder that `run --runs` was given")
+    with _blamed(uri):
+        mirror = connect(uri, runs)
+        mirrored, runs_of = _mirror_all(mirror, runs)
+    for sweep, run_id in runs_of.items():
+        _mirror_front(mirror, uri, run_id, runs / sweep)
+    return mirrored
+
+
+@contextmanager
+def _blamed(uri: str) -> Iterator[None]:
+    """MLflow and its plugins raise whatever they like."""
     try:
-        return _mirror_all(connect(uri, runs), runs)
+        yield
     except OSError:
         raise
-    except Exception as error:  # MLflow and its plugins raise whatever they like
+    except Exception as error:
         raise SpecError(f"--tracking-uri: MLflow at {masked(uri)} cannot be used: {_short(error)}") from None
 
 
@@ -184,7 +246,8 @@ def connect(uri: str, runs: Folder) -> "Mirror":
     return Mirror(uri, runs)
 
 
-def _mirror_all(mirror: "Mirror", runs: Folder) -> int:
+def _mirror_all(mirror: "Mirror", runs: Folder) -> tuple[int, dict[str, str]]:
+    """How many trials were mirrored, and the run of each sweep."""
     sweeps = _sweeps(runs)
     runs_of = {sweep: mirror.parent(sweep, question) for sweep, (question, _) in sweeps.items()}
     first = {trial: sweep for sweep in reversed(sweeps) for trial in sweeps[sweep][1]}
@@ -211,7 +274,20 @@ def _mirror_all(mirror: "Mirror", runs: Folder) -> int:
         mirror.end_parent(
             runs_of[sweep], {state: float(states.count(state)) for state in ("complete", "failed")}
         )
-    return mirrored
+    return mirrored, runs_of
+
+
+def _mirror_front(mirror: "Mirror", uri: str, run_id: str, home: Folder) -> None:
+    from orchestrator.front_values import Front, report_files
+
+    results = Results.load(home)
+    front = Front.of(results)
+    with _blamed(uri):
+        known = mirror.has_front(run_id, front)
+    if not known:
+        report = report_files(results)
+        with _blamed(uri):
+            mirror.log_front(run_id, front, report)
 
 
 def _sweeps(runs: Folder) -> dict[str, tuple[str, list[str]]]:
@@ -223,6 +299,11 @@ def _sweeps(runs: Folder) -> dict[str, tuple[str, list[str]]]:
             trials = json.loads((runs / sweep).read("trials.json") or b"[]")
             found[sweep] = (str(yaml.safe_load(snapshot).get("question", "")), trials)
     return found
+
+
+def _missing(uri: str, runs: Folder, what: str) -> str:
+    again = f"circuit-sweep track {masked(runs.location)} --tracking-uri {masked(uri)}"
+    return f"MLflow at {masked(uri)} {what}. No trial is affected; what is missing there, this adds: {again}"
 
 
 def _short(error: Exception) -> str:

@@ -70,3 +70,15 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
         median = int(median)
     low, middle, high = (significant(value, digits) for value in (ordered[0], median, ordered[-1]))
     return middle if low == high else f"{middle} ({low} – {high})"
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    """`[0.0123, 0.0456]`, with a true minus; `–` where there is none."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return "–"
+    return f"[{minus(significant(low, digits))}, {minus(significant(high, digits))}]"
+
+
+def minus(number: str) -> str:
+    """A written number with a true minus sign."""
+    return f"−{number[1:]}" if number.startswith("-") else number

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
 import yaml
 
 from trainers.folder import Folder
+from trainers.record import TEST_VALUES
 from trainers.result import Group, Point, TrialResult
 
 GROUP = Group(
@@ -95,6 +98,16 @@ class Runs:
         home.write("result.json", result.model_dump_json().encode())
 
 
+def store_test_values(
+    runs: Runs, trial_id: str, by_metric: Mapping[str, Sequence[Sequence[float]]], digest: str = "d"
+) -> None:
+    """Per-example test values as a trial writes them: by metric [2 + points, examples], the full model, the
+    empty circuit, the points. The trial's result should name the file: `test_values=TEST_VALUES`."""
+    arrays = {name: np.array(values, dtype=np.float32) for name, values in by_metric.items()}
+    content = safetensors.numpy.save(arrays, {"examples": digest})
+    runs.folder.write(f"trials/{trial_id}/{TEST_VALUES}", content)
+
+
 def training(steps: int, target: float, every: int = 20) -> list[dict[str, Any]]:
     """Progress of a training run whose sparsity climbs to its target over two thirds of the steps."""
     lines = []
@@ -125,6 +138,24 @@ def small_sweep(path: Path) -> Runs:
     code = {"execution": {"ranks": 2, "code": "0.1.0+def", "attempt": 2}, "versions": other}
     runs.trial(trial("bad", 2, [], status="failed", error="RuntimeError: loss is NaN\n  at step 4", **code))
     runs.sweep("small", ["ep0", "ep1", "random0", "random1", "bad", "waiting"])
+    return runs
+
+
+def gated_sweep(path: Path) -> Runs:
+    """The small sweep with gates recorded, and a second metric that has no end at the full model."""
+    runs = small_sweep(path)
+    for seed in (0, 1):
+        metrics = {
+            split: {"kl": 0.1 / (seed + 1), "logit_difference": 2.0} for split in ("validation", "test")
+        }
+        ends: dict[str, Any] = {
+            "full": {"test": {"kl": 0.0, "logit_difference": 3.0}},
+            "empty": {"test": {"kl": 2.0, "logit_difference": -1.0}},
+            "gate_histogram": [50, *[0] * 18, 44],
+        }
+        result = trial(f"gated{seed}", seed, [point(0, 9, 0.1, metrics=metrics, target_sparsity=0.9)], **ends)
+        runs.trial(result, training(100, 0.9), {0: [("tok_embeds", "m0")]})
+    runs.sweep("gated", ["gated0", "gated1"])
     return runs
 
 

@@ -190,7 +190,8 @@ def test_the_result_comes_last_and_the_checkpoints_go(tmp_path: Path, monkeypatc
     circuits = {f"circuit-{n:03d}.safetensors" for n in range(len(result.points))}
     edges = {f"edges-{n:03d}.json" for n in range(len(result.points))} | {"edges.json"}
     begun = {"spec.json", "attempt.json", "progress.jsonl"}
-    assert {path.name for path in (tmp_path / "t").iterdir()} == circuits | edges | begun | {"result.json"}
+    ended = {"test_values.safetensors", "result.json"}
+    assert {path.name for path in (tmp_path / "t").iterdir()} == circuits | edges | begun | ended
 
 
 def test_one_worker_serves_models_and_methods_in_turn(

@@ -91,9 +91,12 @@ class TrialResult(Record):
     steps: int = 0
     examples: int | None = None  # None in results written before they were counted
     backward_examples: int | None = None
+    test_values: str | None = None  # the file of per-example test values; None in results written before it
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    # Edges by final E[gate], in equal parts of [0, 1]; None: no gates, or written before it.
+    gate_histogram: list[int] | None = None
     warnings: list[str] = []
     execution: dict[str, Any] = {}  # ranks, threads, ZeRO stage, host, processor, attempt, code
     versions: dict[str, str] = {}

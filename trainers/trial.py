@@ -144,6 +144,7 @@ def _points(
         else:
             evaluated[split] = yield from evaluate_examples(session, circuits, split)
         recorder.full[split], recorder.empty[split] = evaluated[split].full, evaluated[split].circuits[-1]
+    recorder.test_values(evaluated["test"], session.examples["test"])
     truth = session.spec.task.ground_truth(session.loaded)
     metrics = {split: one.circuits for split, one in evaluated.items()}
     intervals = {split: one.intervals()[1:] for split, one in evaluated.items()}

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from orchestrator.results import Problem, Results
+from orchestrator.results import Results
+from orchestrator.sweep_record import Problem
 
 
 def within(results: Results, max_examples: int) -> Results:

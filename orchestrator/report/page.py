@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from plotly.offline import get_plotlyjs
 
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels import PANELS
@@ -18,7 +17,25 @@ from orchestrator.report.panels.trouble import num_warnings
 from orchestrator.wording import count, duration
 
 # Joined, in this order, into one scope of the page; a new chart form is one file and one name here.
-SCRIPTS = ("core", "pareto", "targets", "training", "main")
+SCRIPTS = (
+    "core",
+    "pareto",
+    "targets",
+    "gates",
+    "training",
+    "codes",
+    "layers",
+    "drawing",
+    "camera",
+    "circuits",
+    "controls",
+    "explorer",
+    "live",
+    "main",
+)
+# plotly.js's bundle of scatter, bar and pie charts; `make plotly` says where it comes from.
+PLOTLY = "plotly-basic.min.js"
+STYLES = ("report", "circuits", "live")
 
 
 @dataclass(frozen=True)
@@ -31,25 +48,34 @@ class Tile:
     alarming: bool = False
 
 
-def page(findings: Findings) -> str:
-    """The whole page as HTML: style, scripts and data inside, no address outside."""
+def sections_of(findings: Findings) -> list[Section]:
+    """What the page consists of, before it becomes HTML."""
+    return [panel.section(findings) for panel in PANELS if panel.applies(findings)]
+
+
+def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Section] | None = None) -> str:
+    """The whole page as HTML: style, scripts and data inside, no address outside. The page of an
+    unfinished sweep reloads itself every `refresh_seconds`, if they are not 0. `sections`: what
+    `sections_of` gives, if it has been called already."""
     assets = files("orchestrator.report") / "assets"
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string((assets / "report.html.jinja").read_text("utf-8"))
-    sections = [panel.section(findings) for panel in PANELS if panel.applies(findings)]
+    sections = sections_of(findings) if sections is None else sections
     charts = {chart.chart_id: {"form": chart.form, "data": plain(chart.data)} for chart in _charts(sections)}
     sweeps = findings.results.sweeps
     return template.render(
         title=", ".join(sweep.name for sweep in sweeps) or "Circuits",
-        questions=[sweep.question for sweep in sweeps if sweep.question],
-        tiles=_tiles(findings),
+        questions=list(dict.fromkeys(sweep.question for sweep in sweeps if sweep.question)),
+        unfinished=len(findings.with_status("unfinished")),
+        refresh_seconds=refresh_seconds,
+        tiles=tiles(findings),
         sections=sections,
         charts=charts,
-        style=(assets / "report.css").read_text("utf-8"),
+        style="\n".join((assets / f"{name}.css").read_text("utf-8") for name in STYLES),
         script=_script(assets),
-        plotly=get_plotlyjs() if charts else "",
+        plotly=(assets / PLOTLY).read_text("utf-8") if charts else "",
     )
 
 
@@ -58,21 +84,22 @@ def _script(assets: Traversable) -> str:
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();"
 
 
-def _tiles(findings: Findings) -> list[Tile]:
+def tiles(findings: Findings) -> list[Tile]:
+    """The numbers at the top."""
     complete = len(findings.with_status("complete"))
     failed = len(findings.with_status("failed", "unreadable"))
     warned = num_warnings(findings)
     cpu = sum(row["cpu_seconds"] or 0.0 for row in findings.trials.values())
-    tiles = [
+    shown = [
         Tile(f"{complete:,} of {len(findings.trials):,}", "trials complete", "asked"),
         Tile(count(findings.results.points.num_rows), "circuits", "fronts" if findings.scenes else ""),
         Tile(duration(cpu), "CPU time", "asked"),
     ]
     if failed:
-        tiles.append(Tile(count(failed), "failed", "failures", alarming=True))
+        shown.append(Tile(count(failed), "failed", "failures", alarming=True))
     if warned:
-        tiles.append(Tile(count(warned), "warning" if warned == 1 else "warnings", "warnings", alarming=True))
-    return tiles
+        shown.append(Tile(count(warned), "warning" if warned == 1 else "warnings", "warnings", alarming=True))
+    return shown
 
 
 def _charts(sections: Sequence[Section]) -> list[Chart]:

@@ -1,33 +1,79 @@
-"""The report: run folders -> one self-contained page, a figure for papers, and the tables behind them.
+"""The report: run folders -> one self-contained page, and everything that is taken from it elsewhere.
 
 The same run folders give the same bytes: nothing here knows the time or its own whereabouts.
+
+All files are written to a folder of their own first and then moved into place one by one, report.json
+last. So an error (an error is never skipped, whichever file it is about) leaves the report that was there
+as it was, and a reader never finds half a file. Other files in the folder are not touched.
 """
 
+import hashlib
+import json
+import re
+import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as parquet
 
-from orchestrator.report.figures import write_figure
+from orchestrator.report.figures import Drawn, figures_of
+from orchestrator.report.figures.overview import write_overview
 from orchestrator.report.findings import Findings
 from orchestrator.report.front_csv import front_csv
-from orchestrator.report.page import page
+from orchestrator.report.latex import latex_tables
+from orchestrator.report.page import page, sections_of, tiles
+from orchestrator.report.pdf.document import Cover, write_pdf
+from orchestrator.report.summary import summary, summary_text
 from orchestrator.results import Results
 from trainers.folder import Folder
 from trainers.spec import SpecError
 
+SUMMARY = "report.json"
+# The files that not every report has.
+_NOT_ALWAYS = r"report\.pdf|figures/[a-z0-9-]+\.(csv|pdf|png|svg)|tables/[a-z0-9-]+\.tex"
+
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What a report consists of; `html` is the one to open."""
+    """What a report consists of, in the folder `out`; `html` is the one to open. `names` are all files,
+    relative to it."""
 
-    html: Path
-    trials: Path
-    points: Path
-    png: Path
-    pdf: Path
-    csv: Path
+    out: Path
+    names: tuple[str, ...]
+
+    @property
+    def html(self) -> Path:
+        return self.out / "report.html"
+
+    @property
+    def trials(self) -> Path:
+        return self.out / "trials.parquet"
+
+    @property
+    def points(self) -> Path:
+        return self.out / "points.parquet"
+
+    @property
+    def png(self) -> Path:
+        return self.out / "pareto.png"
+
+    @property
+    def pdf(self) -> Path:
+        return self.out / "pareto.pdf"
+
+    @property
+    def csv(self) -> Path:
+        return self.out / "pareto.csv"
+
+    @property
+    def paged(self) -> Path:
+        return self.out / "report.pdf"
+
+    @property
+    def summary(self) -> Path:
+        return self.out / SUMMARY
 
 
 def write_report(runs: Sequence[Folder], out: Path) -> ReportFiles:
@@ -38,18 +84,85 @@ def write_report(runs: Sequence[Folder], out: Path) -> ReportFiles:
     return write_files(Results.load(runs), out)
 
 
-def write_files(results: Results, out: Path) -> ReportFiles:
-    """Writes the report on results that are loaded already. Raises SpecError like `write_report`."""
+def write_files(results: Results, out: Path, refresh_seconds: int = 0, figures: bool = True) -> ReportFiles:
+    """Writes the report on results that are loaded already. With `refresh_seconds` the page of an
+    unfinished sweep reloads itself that often. Without `figures` the figures, LaTeX tables and report.pdf,
+    which take most of the time, are left for the report that follows. Raises SpecError like `write_report`.
+    """
     findings = Findings.of(results)
-    named = ("report.html", "trials.parquet", "points.parquet", "pareto.png", "pareto.pdf", "pareto.csv")
-    written = ReportFiles(*(out / name for name in named))
+    part = out / f".{uuid.uuid4().hex[:8]}.part"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(results.trials, written.trials, compression="zstd")
-        parquet.write_table(results.points, written.points, compression="zstd")
-        write_figure(findings, written.png, written.pdf)
-        written.csv.write_text(front_csv(findings), encoding="utf-8", newline="")
-        written.html.write_text(page(findings), encoding="utf-8", newline="\n")
+        part.mkdir(parents=True)
+        try:
+            _write(findings, part, refresh_seconds, figures)
+            return _into_place(part, out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise SpecError(f"{out}: the report cannot be written: {error}") from None
-    return written
+
+
+def _write(findings: Findings, folder: Path, refresh_seconds: int, figures: bool) -> None:
+    sections = sections_of(findings)
+    drawn = figures_of(findings) if figures else Drawn()
+    parquet.write_table(findings.results.trials, folder / "trials.parquet", compression="zstd")
+    parquet.write_table(findings.results.points, folder / "points.parquet", compression="zstd")
+    (folder / "pareto.csv").write_text(front_csv(findings), encoding="utf-8", newline="")
+    html = page(findings, refresh_seconds, sections)
+    (folder / "report.html").write_text(html, encoding="utf-8", newline="\n")
+    write_overview(findings, folder / "pareto.png", folder / "pareto.pdf")
+    if figures:
+        for _, plot in drawn.plots:
+            (folder / "figures").mkdir(exist_ok=True)
+            plot.write(folder / "figures")
+        for name, text in latex_tables(findings, sections).items():
+            (folder / "tables").mkdir(exist_ok=True)
+            (folder / "tables" / name).write_text(text, encoding="utf-8", newline="\n")
+        write_pdf(folder / "report.pdf", _cover(findings), sections, drawn)
+    content = summary(findings, drawn) | {"files": _digests(folder)}
+    (folder / SUMMARY).write_text(summary_text(content), encoding="utf-8", newline="\n")
+
+
+def _cover(findings: Findings) -> Cover:
+    sweeps = findings.results.sweeps
+    return Cover(
+        title=", ".join(sweep.name for sweep in sweeps) or "Circuits",
+        questions=list(dict.fromkeys(sweep.question for sweep in sweeps if sweep.question)),
+        facts=[(tile.value, tile.label) for tile in tiles(findings)],
+        scenes=[scene.details for scene in findings.scenes],
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by name: whether files belong to one report can be checked."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _into_place(part: Path, out: Path) -> ReportFiles:
+    """Moves the files over, and deletes those of the report before that this one does not have."""
+    names = [path.relative_to(part).as_posix() for path in sorted(part.rglob("*")) if path.is_file()]
+    names.sort(key=lambda name: name == SUMMARY)
+    before = _listed(out / SUMMARY)
+    for name in names:
+        (out / name).parent.mkdir(exist_ok=True)
+        (part / name).replace(out / name)
+    for name in before - set(names):
+        (out / name).unlink(missing_ok=True)
+    for folder in ("figures", "tables"):
+        if (out / folder).is_dir() and not any((out / folder).iterdir()):
+            (out / folder).rmdir()
+    return ReportFiles(out, tuple(sorted(names)))
+
+
+def _listed(summary_file: Path) -> set[str]:
+    """What a report says it consists of, as far as this module may have written it and another report may
+    lack it; nothing if it cannot be read."""
+    try:
+        names = json.loads(summary_file.read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name in names if re.fullmatch(_NOT_ALWAYS, str(name))}

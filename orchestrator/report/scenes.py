@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.results import Results
 from orchestrator.settings import varied
+from orchestrator.statistics.knee import knee
 from orchestrator.statistics.pareto import (
     Bands,
     Floats,
@@ -84,6 +85,28 @@ class Curve:
         total = self.scene.num_edges_total
         costs = np.column_stack((log_kept(self.num_edges, total), self.test))[self.front]
         return hypervolume(costs, (np.log10(1 / total), 0.0), (0.0, self.empty))
+
+    @cached_property
+    def seed_fronts(self) -> list[Ints]:
+        """Row indices of each seed's own front, in the order of `all_seeds`."""
+        costs = np.column_stack((log_kept(self.num_edges, self.scene.num_edges_total), self.validation))
+        owns = (np.flatnonzero(self.seeds == seed) for seed in self.all_seeds)
+        return [own[front(costs[own])] for own in owns]
+
+    @cached_property
+    def hypervolumes(self) -> Floats:
+        """Each seed's hypervolume on its own, [seeds]."""
+        total = self.scene.num_edges_total
+        costs = np.column_stack((log_kept(self.num_edges, total), self.test))
+        low, high = (np.log10(1 / total), 0.0), (0.0, self.empty)
+        return np.array([hypervolume(costs[rows], low, high) for rows in self.seed_fronts])
+
+    @cached_property
+    def knee(self) -> int | None:
+        """Row index of the circuit at the knee of the front on validation; None when it has none."""
+        costs = log_kept(self.num_edges, self.scene.num_edges_total)[self.front], self.validation[self.front]
+        found = knee(*costs)
+        return None if found is None else int(self.front[found.index])
 
     @cached_property
     def bands(self) -> Bands:

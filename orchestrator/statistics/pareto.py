@@ -60,6 +60,18 @@ def hypervolume(costs: Floats, low: Sequence[float], high: Sequence[float]) -> f
     return float(((rights - best[:, 0]) * (high_y - best[:, 1])).sum() / area)
 
 
+def dominated_shares(x: Floats, y: Floats, low_x: float, high_x: float, top: ArrayLike) -> Floats:
+    """`hypervolume` of circuits with first costs `x` [n], upwards, under many second costs `y` [..., n] at
+    once, in the boxes [low_x, high_x] x [0, top], `top` [...]; [...]."""
+    tops = np.asarray(top, dtype=np.float64)
+    best = np.minimum.accumulate(np.where(np.isfinite(y), y, np.inf), axis=-1)
+    widths = np.diff(np.append(np.clip(x, low_x, high_x), high_x))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        heights = np.clip(tops[..., None] - np.maximum(best, 0.0), 0.0, None)
+        shares = (heights * widths).sum(axis=-1) / ((high_x - low_x) * tops)
+    return np.where(np.isfinite(tops) & (tops > 0) & (high_x > low_x), shares, np.nan)
+
+
 @dataclass(frozen=True)
 class Bands:
     """Test divergence over seeds at common edge budgets; every array is [budgets].

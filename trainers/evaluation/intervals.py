@@ -34,7 +34,7 @@ def resampled_means(values: ArrayLike, resamples: int = RESAMPLES, seed: int = S
     block = max(1, BLOCK_BYTES // (8 * examples))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        means[start : start + rows] = _counts(draw, rows, examples) @ columns / examples
+        means[start : start + rows] = resampled_counts(draw, rows, examples) @ columns / examples
     means[:, ~sound] = np.nan
     return means.reshape(resamples, *sample.shape[1:])
 
@@ -53,7 +53,7 @@ def intervals(
     return percentiles(resampled_means(values, resamples, seed), level)
 
 
-def _counts(draw: np.random.Generator, rows: int, examples: int) -> Floats:
+def resampled_counts(draw: np.random.Generator, rows: int, examples: int) -> Floats:
     """How often each example is drawn: [rows, examples], each row multinomial and summing to `examples`."""
     drawn = draw.integers(0, examples, size=(rows, examples))
     drawn += np.arange(rows)[:, None] * examples

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from trainers.session import Session
 
 
+GATE_BINS = 20
+
+
 @dataclass(frozen=True)
 class Found:
     """A circuit that a method found, and how.
@@ -41,7 +44,8 @@ class Discovery:
     ranks, once per sample of gates, and once each for the full model's and the corrupted run's
     reference passes; backward_examples: those of them that a backward pass followed. Evaluating the
     found circuits is not in it. signed: the scores [writers, readers] behind a ranking, with their
-    sign, which a ranking by magnitude loses in its circuits' scores; float64.
+    sign, which a ranking by magnitude loses in its circuits' scores; float64. gate_histogram: how many
+    edges have a final E[gate] in each of GATE_BINS equal bins of [0, 1], of a method that trains gates.
     """
 
     found: list[Found]
@@ -50,6 +54,7 @@ class Discovery:
     backward_examples: int
     warnings: tuple[str, ...] = ()
     signed: Float[Tensor, "writers readers"] | None = None
+    gate_histogram: tuple[int, ...] | None = None
 
 
 class Diverged(ArithmeticError):

@@ -12,12 +12,13 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from model_patches.circuit import Circuit
 from trainers.data import batch_order
-from trainers.methods.base import Discovery, Diverged, Method
+from trainers.methods.base import GATE_BINS, Discovery, Diverged, Method
 from trainers.methods.gated_edges import GatedEdges, noise_for
 from trainers.methods.gated_nodes import GatedNodes
 from trainers.methods.path import Path
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from trainers.session import Session
 
 Gates = GatedEdges | GatedNodes
+
+
+def gate_histogram(gates: Float[Tensor, " edges"]) -> tuple[int, ...]:
+    """How many gates lie in each of GATE_BINS equal bins of [0, 1]; a bin holds its lower end, the last
+    one 1 as well."""
+    bins = (gates.double() * GATE_BINS).long().clamp(0, GATE_BINS - 1)
+    return tuple(bins.bincount(minlength=GATE_BINS).tolist())
 
 
 class GateTraining(Method):
@@ -164,7 +172,10 @@ class GateTraining(Method):
         if self.ranking_budgets is not None:
             budgets = budgets_in(self.ranking_budgets, session.graph)
             found += top_circuits(session.graph, gates.order(engine, session.graph), budgets, "ranking")
-        return Discovery(found, before + self.steps, *session.cost(), self._reached(final))
+        histogram = gate_histogram(gates.trained(engine))
+        return Discovery(
+            found, before + self.steps, *session.cost(), self._reached(final), gate_histogram=histogram
+        )
 
     def _loss(self, session: "Session", gates: Gates, step: int) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""

@@ -83,6 +83,13 @@ class GatedEdges:
         """E[gate] of every edge."""
         return _product(hard_concrete.expected, self.edges, self.writers, self.edge_writer)
 
+    def trained(self, engine: Engine) -> Float[Tensor, " edges"]:
+        """E[gate] of every edge as the engine holds it now, on the CPU."""
+        writers = engine.value("writers").cpu() if self.writers is not None else None
+        return _product(
+            hard_concrete.expected, engine.value("edges").cpu(), writers, self.edge_writer.cpu()
+        ).detach()
+
     def probability_open(self) -> Float[Tensor, " edges"]:
         return _product(hard_concrete.probability_open, self.edges, self.writers, self.edge_writer)
 

@@ -78,6 +78,11 @@ class GatedNodes:
         gates = with_output[..., self.ends]
         return gates[..., 0] * gates[..., 1:].amax(-1)
 
+    def trained(self, engine: Engine) -> Float[Tensor, " edges"]:
+        """E[gate] of every edge as the engine holds it now, on the CPU; see `expected`."""
+        nodes = nn.Parameter(engine.value("nodes").cpu())
+        return GatedNodes(nodes, (), self.ends.cpu(), self.num_nodes).expected().detach()
+
     def order(self, engine: Engine, graph: EdgeGraph) -> Float[Tensor, "writers readers"]:
         """Of every edge, the log_alpha down to which nodes must be kept for it to be kept.
 
@@ -100,8 +105,7 @@ class GatedNodes:
         Raises Diverged when a gate is not finite.
         """
         scores = self.order(engine, graph)
-        nodes = GatedNodes(nn.Parameter(engine.value("nodes").cpu()), (), self.ends.cpu(), self.num_nodes)
-        wanted = float(nodes.expected().detach().double().sum())
+        wanted = float(self.trained(engine).double().sum())
         sizes = [0, *level_sizes(scores.flatten()[graph.flat_index]).cumsum(0).tolist()]
         return Circuit.top(graph, scores, min(sizes, key=lambda size: (abs(size - wanted), size)))
 

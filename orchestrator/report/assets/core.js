@@ -41,8 +41,12 @@ const faded = (hex, alpha) => {
 const round = (value) => (value === null ? "not finite" : Number(value.toPrecision(3)).toString());
 const percent = (share) => `${Number((100 * share).toPrecision(5))} %`;
 
-function swatch(slot) {
+function swatch(slot, hollow = false) {
   const colour = colourOf(slot);
+  if (hollow) {
+    return `<svg width="18" height="16" viewBox="11 0 18 16"><path d="${GLYPHS[MARKERS[slot % 8]]}" fill="none" ` +
+      `stroke="${colour}" stroke-width="1.8"/></svg>`;
+  }
   return `<svg width="40" height="16" viewBox="0 0 40 16"><path d="M1 8h38" stroke="${colour}" ` +
     `stroke-width="2" stroke-dasharray="${STROKES[slot % 8]}"/><path d="${GLYPHS[MARKERS[slot % 8]]}" ` +
     `fill="${colour}" stroke="${ink("--card")}" stroke-width="1"/></svg>`;

@@ -5,8 +5,14 @@ from dataclasses import dataclass
 
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import Block, Section
+from orchestrator.report.panels.circuits import circuits
+from orchestrator.report.panels.comparable import comparable, has_several
+from orchestrator.report.panels.comparison import comparison, has_pairs
+from orchestrator.report.panels.consensus import consensus
 from orchestrator.report.panels.curves import curves
+from orchestrator.report.panels.faithfulness import faithfulness, has_faithfulness
 from orchestrator.report.panels.fronts import fronts
+from orchestrator.report.panels.gates import gates, has_gates
 from orchestrator.report.panels.overview import overview
 from orchestrator.report.panels.recovery import has_ground_truth, recovery
 from orchestrator.report.panels.targets import has_targets, targets
@@ -40,19 +46,10 @@ class Panel:
 
 PANELS = (
     Panel(
-        "asked",
-        "What was asked and run",
-        "The sweeps, their trials and what they cost, as sums over the trials that ended. Examples: all that "
-        "went forward or backward to find circuits.",
-        always,
-        overview,
-    ),
-    Panel(
         "curves",
         "Faithfulness against sparsity",
-        "At each edge budget, each seed's best circuit with at most that many edges is chosen on the "
-        "validation examples and its divergence on the test examples is shown: the median over seeds, "
-        "with a band from the lower to the upper quartile.",
+        "At each edge budget, each seed's best circuit with at most that many edges is chosen by its "
+        "divergence on the validation examples, and what it measures on the test examples is shown.",
         has_circuits,
         curves,
     ),
@@ -68,12 +65,63 @@ PANELS = (
         fronts,
     ),
     Panel(
+        "faithfulness",
+        "How many edges a faithful circuit takes",
+        "For each metric, f is (circuit − empty) / (full model − empty) of its means over the test examples: "
+        "0 is the empty circuit, 1 the full model. The first table tells, per seed, the smallest edge budget "
+        "from which on |1 − f| stays within a tolerance at that and all larger evaluated budgets; the "
+        "circuit at a budget is the seed's best on validation with at most that many edges.",
+        has_faithfulness,
+        faithfulness,
+    ),
+    Panel(
+        "comparison",
+        "Methods compared",
+        "Two methods of one scene at a time: at every edge budget where each seed of both has a circuit, the "
+        "difference of their test divergences, then the mean over these budgets with equal weight for equal "
+        "ratios of edges (the area between the two curves on a log axis).",
+        has_pairs,
+        comparison,
+    ),
+    Panel(
+        "comparable",
+        "Comparability",
+        "What may share axes: the same model, task, test set, ablation, counted edges and divergence. All "
+        "else is shown side by side, never on one plot.",
+        has_several,
+        comparable,
+    ),
+    Panel(
+        "circuits",
+        "Circuits on the fronts",
+        "Every circuit on the Pareto fronts as a drawing, from the embeddings up to the output: one trunk "
+        "per writer, one branch per kept edge in the colour of what it feeds. The slider moves along a front "
+        "and says which edges appear and vanish.",
+        has_circuits,
+        circuits,
+    ),
+    Panel(
+        "consensus",
+        "Consensus and overlap",
+        "How often each edge is kept over seeds, and how much the circuits of seeds, methods and tasks have "
+        "in common at the same edge budget.",
+        has_circuits,
+        consensus,
+    ),
+    Panel(
         "recovery",
         "Recovery of known circuits",
         "For each seed, over all settings of the method, the sparsest circuit whose validation divergence "
         "is at most ε, compared with the task's known circuit.",
         has_ground_truth,
         recovery,
+    ),
+    Panel(
+        "warnings",
+        "Warnings",
+        "What a reader of the numbers above should know, told by the trials or found while reading them.",
+        has_warnings,
+        warnings,
     ),
     Panel(
         "targets",
@@ -87,11 +135,28 @@ PANELS = (
         targets,
     ),
     Panel(
+        "gates",
+        "Gates",
+        "How binary the gates are when training ends: the expected value E[gate] of every edge's gate. The "
+        "circuit keeps as many edges as the gates sum to; gates between 0 and 1 are edges that training left "
+        "undecided.",
+        has_gates,
+        gates,
+    ),
+    Panel(
         "training",
         "Training curves",
         "Divergence on the training batches and sparsity by step, as reported while the trials ran.",
         has_training,
         training,
+    ),
+    Panel(
+        "asked",
+        "What was asked and run",
+        "The sweeps, their trials and what they cost, as sums over the trials that ended. Examples: all that "
+        "went forward or backward to find circuits.",
+        always,
+        overview,
     ),
     Panel(
         "failures",
@@ -100,13 +165,6 @@ PANELS = (
         "no table above.",
         has_failures,
         failures,
-    ),
-    Panel(
-        "warnings",
-        "Warnings",
-        "What a reader of the numbers above should know, told by the trials or found while reading them.",
-        has_warnings,
-        warnings,
     ),
     Panel(
         "versions",

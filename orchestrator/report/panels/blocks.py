@@ -55,11 +55,45 @@ class Edges:
 
 @dataclass(frozen=True)
 class Legend:
-    """One entry of a chart's legend; `slot` decides colour, marker and dashes."""
+    """One entry of a chart's legend; `slot` decides colour, marker and dashes. `key` is what the script
+    finds in `state.hidden` when the reader switches it off: the slot unless it says otherwise. `hollow`:
+    a marker without a line, for what was measured elsewhere."""
 
     name: str
     slot: int
     note: str = ""
+    key: str = ""
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Option:
+    """`value` goes to the script, `text` to the reader; options of a list with one `group` stand together
+    under that name."""
+
+    value: str
+    text: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A control: one of several options, the first at the start. As a row of buttons, or as a list."""
+
+    name: str  # state[name] in the script
+    label: str
+    options: Sequence[Option]
+    as_list: bool = False
+    kind: Literal["choice"] = "choice"
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A control: on or off (state[name] is true or false), off at the start."""
+
+    name: str
+    label: str
+    kind: Literal["switch"] = "switch"
 
 
 @dataclass(frozen=True)
@@ -67,10 +101,11 @@ class Chart:
     """An interactive chart: `data` is given to the page's script that draws charts of this `form`."""
 
     chart_id: str
-    form: Literal["pareto", "targets", "training"]
+    form: Literal["pareto", "targets", "training", "gates"]
     description: str
     data: Mapping[str, Any]
     legend: Sequence[Legend] = ()
+    controls: Sequence[Choice | Switch] = ()
     kind: Literal["chart"] = "chart"
 
 
@@ -84,7 +119,33 @@ class Details:
     kind: Literal["details"] = "details"
 
 
-Block = Paragraph | Heading | Table | Edges | Chart | Details
+@dataclass(frozen=True)
+class Matrix:
+    """A table of numbers with shaded cells. Each cell is `(text, shade)`, shade from 0 (none) to 1."""
+
+    caption: str
+    corner: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]
+    kind: Literal["matrix"] = "matrix"
+
+
+@dataclass(frozen=True)
+class CircuitsView:
+    """The drawing of circuits with its controls (assets/circuits.js); for `data` see panels/circuits.py."""
+
+    view_id: str
+    title: str
+    data: Mapping[str, Any]
+    kind: Literal["circuits"] = "circuits"
+
+
+def folded(table: Table, most: int = 12) -> "Table | Details":
+    """The table itself, or behind its caption if it has more rows than that."""
+    return table if len(table.rows) <= most else Details(table.caption, [table])
+
+
+Block = Paragraph | Heading | Table | Edges | Matrix | Chart | CircuitsView | Details
 
 
 @dataclass(frozen=True)

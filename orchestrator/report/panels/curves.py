@@ -1,138 +1,197 @@
-"""Faithfulness against sparsity: one interactive figure per scene."""
+"""Faithfulness against sparsity: one interactive figure per scene, and what its curves cost."""
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from orchestrator.report import published
 from orchestrator.report.findings import Findings
-from orchestrator.report.metric_words import measured_in
-from orchestrator.report.panels.blocks import Block, Chart, Heading, Legend, Paragraph, chart_text
+from orchestrator.report.metric_words import measured_in, words
+from orchestrator.report.panels.blocks import (
+    Block,
+    Chart,
+    Choice,
+    Column,
+    Heading,
+    Legend,
+    Option,
+    Paragraph,
+    Switch,
+    Table,
+)
+from orchestrator.report.panels.curve_data import FLOOR as FLOOR
+from orchestrator.report.panels.curve_data import (
+    described,
+    drawn_per_curve,
+    method_data,
+    metrics_of,
+    published_data,
+    trials_of,
+)
+from orchestrator.report.panels.curve_data import divergence_range as divergence_range
+from orchestrator.report.panels.curve_data import evenly as evenly
 from orchestrator.report.scenes import Curve, Scene
-from orchestrator.statistics.pareto import Bands
-from orchestrator.wording import count
-
-# Divergences below this are drawn at it: exact circuits have 0, and a logarithm has no place for it.
-FLOOR = 1e-6
-# Circuits drawn per curve and in the whole report; the others are in points.parquet.
-DRAWN = 500
-DRAWN_IN_ALL = 6000
+from orchestrator.wording import count, duration
 
 KEY = (
-    "Lines: the median over seeds, thin where some seeds have no circuit that small. Bands: the quartiles. "
-    "Large markers: the Pareto front. Small markers: the other circuits. A circuit without any edge is drawn "
-    "at one edge on a log axis."
+    "Lines: the median over seeds, thin where some seeds have no circuit that small. Large markers: the "
+    "Pareto front. Small markers: the other circuits. Hollow markers: published circuits. A circuit without "
+    "any edge is drawn at one edge on a log axis. Whatever is shown, circuits are chosen by their validation "
+    "divergence."
 )
 
-Item = TypeVar("Item")
+VIEWS = (
+    Choice("x", "Show", (Option("edges", "edges kept"), Option("sparsity", "sparsity"))),
+    Choice("xscale", "x axis", (Option("log", "log"), Option("linear", "linear"))),
+    Choice("yscale", "y axis", (Option("log", "log"), Option("linear", "linear"))),
+)
 
 
 def curves(findings: Findings) -> Sequence[Block]:
     blocks: list[Block] = [Paragraph(KEY, quiet=True)]
     for number, (scene, group) in enumerate(findings.scenes.items()):
         blocks += [Heading(findings.titles[scene]), Paragraph(scene.details, quiet=True)]
-        blocks.append(_chart(findings, number, scene, group))
-        remarks = [text for curve in group for text in _remarks(curve, _limit(findings))]
-        full = any((curve.num_edges >= scene.num_edges_total).any() for curve in group)
-        if full and divergence_range(group)[0] > FLOOR:
-            remarks.append("The circuit with all edges, which is the full model, lies below the y axis.")
-        if remarks:
-            blocks.append(Paragraph(" ".join(remarks), quiet=True))
+        chart, about_published = _chart(findings, number, scene, group)
+        blocks.append(chart)
+        for remarks in (about_published, _remarks(group, drawn_per_curve(findings))):
+            if remarks:
+                blocks.append(Paragraph(" ".join(remarks), quiet=True))
+        blocks.append(_costs(findings, scene, group))
     return blocks
 
 
-def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]) -> Chart:
+def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]) -> tuple[Chart, list[str]]:
+    """The figure, and what must be said beside it."""
     truth = next((t for t in map(findings.ground_truth, group) if t is not None), None)
     most = max(int(curve.num_edges.max()) for curve in group)
-    empty = next((curve.empty for curve in group if np.isfinite(curve.empty)), None)
+    names = metrics_of(scene, group)
+    metrics = [described(findings, scene, group, name) for name in names]
+    spec = _spec(trials_of(findings, group[0])[0])
+    points = published.matching(scene, spec)
+    overlaid = published_data(findings, points, names)
     data = {
-        "divergence": chart_text(measured_in(scene.divergence)),
         "total": scene.num_edges_total,
         "floor": FLOOR,
         "epsilon": findings.epsilon,
-        "empty": empty,
         "known": None if truth is None else len(truth),
-        "ends": divergence_range(group),
-        "methods": [_method(findings, curve, most) for curve in group],
+        "metrics": metrics,
+        "methods": [method_data(findings, curve, names, most) for curve in group],
+        "published": overlaid,
     }
     legend = [Legend(c.method, findings.slots[c.method], count(len(c.all_seeds), "seed")) for c in group]
+    legend += [
+        Legend(f"published: {points_of}", item["slot"], note, item["key"], hollow=True)
+        for item in overlaid
+        for points_of, note in [_published_legend(scene, item)]
+    ]
+    several = any(len(curve.all_seeds) > 1 for curve in group)
+    controls = (
+        _metric_choice(names, metrics),
+        *VIEWS,
+        _band_choice(data, several),
+        Switch("front", "staircase front"),
+    )
     description = (
         f"{scene.divergence} on the test examples against kept edges, {findings.titles[scene]}: "
         + ", ".join(curve.method for curve in group)
-        + ". The table of Pareto fronts below holds the numbers."
+        + ". The table of Pareto fronts holds the numbers."
     )
-    return Chart(f"chart-curves-{number}", "pareto", description, data, legend)
+    remarks = list(published.unlike(scene, spec, points)) if overlaid else []
+    sources = sorted({source for item in overlaid for source in item["source"]})
+    remarks += [f"{source}: {published.SOURCES[source]}." for source in sources]
+    chart = Chart(f"chart-curves-{number}", "pareto", description, data, legend, controls)
+    return chart, remarks
 
 
-def divergence_range(group: Sequence[Curve]) -> tuple[float, float]:
-    """What a divergence axis shows: every circuit but those with all edges (the full model, at 0),
-    and the empty circuit."""
-    shown = np.concatenate([curve.test[curve.num_edges < curve.scene.num_edges_total] for curve in group])
-    shown = np.append(shown, [curve.empty for curve in group])
-    shown = shown[np.isfinite(shown)]
-    low, high = (float(shown.min()), float(shown.max())) if shown.size else (FLOOR, 1.0)
-    return low, high
+def _spec(trial: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = json.loads(trial["spec"] or "{}")
+    return spec if isinstance(spec, dict) else {}
 
 
-def _method(findings: Findings, curve: Curve, most: int) -> dict[str, Any]:
-    on_front = [int(index) for index in curve.front]
-    by_size = np.argsort(curve.num_edges, kind="stable").tolist()
-    chosen = sorted({*on_front, *evenly(by_size, _limit(findings))})
-    drawn = [index for index in chosen if np.isfinite(curve.test[index])]
-    return {
-        "name": chart_text(curve.method),
-        "slot": findings.slots[curve.method],
-        "seeds": len(curve.all_seeds),
-        "band": _band(curve.bands, most),
-        "points": {
-            "edges": curve.num_edges[drawn],
-            "test": curve.test[drawn],
-            "validation": curve.validation[drawn],
-            "text": [chart_text(_told(findings, curve, index)) for index in drawn],
-            "front": [number for number, index in enumerate(drawn) if index in set(on_front)],
-        },
-    }
+def _published_legend(scene: Scene, item: Mapping[str, Any]) -> tuple[str, str]:
+    """The method, and which edges its source counts where they are not the scene's."""
+    method = str(item["name"]).removeprefix("published: ")
+    sources = ", ".join(sorted(set(item["source"])))
+    if item["of"] is None:
+        return method, f"{sources}; of an unknown number of edges: against sparsity only"
+    other = "" if item["of"] == scene.num_edges_total else f", here {scene.num_edges_total:,}"
+    return method, f"{sources}; of {item['of']:,} edges{other}"
 
 
-def _told(findings: Findings, curve: Curve, index: int) -> str:
-    row = curve.rows[index]
-    return f"{findings.about(row)} · trial {row['trial_id'][:8]}"
+def _metric_choice(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> Choice:
+    """By number; `f` before it: normalised."""
+    options = [Option(str(at), measured_in(name), "On the test examples") for at, name in enumerate(names)]
+    options += [
+        Option(f"f{at}", f"f of {words(name)}", "Normalised: 0 empty circuit, 1 full model")
+        for at, (name, metric) in enumerate(zip(names, metrics, strict=True))
+        if metric["f"]
+    ]
+    return Choice("metric", "Metric", options, as_list=True)
 
 
-def _band(bands: Bands, most: int) -> dict[str, Any]:
-    """The band up to `most` edges, without the budgets at which nothing changes; the last stays."""
-    values = np.column_stack((bands.median, bands.quartile_1, bands.quartile_3, bands.num_seeds))
-    keep = bands.budgets <= most
-    keep[1:-1] &= (values[1:-1] != values[:-2]).any(axis=1) | (bands.budgets[1:-1] == most)
-    return {
-        "edges": bands.budgets[keep],
-        "median": bands.median[keep],
-        "low": bands.quartile_1[keep],
-        "high": bands.quartile_3[keep],
-        "seeds": bands.num_seeds[keep],
-    }
+def _band_choice(data: Mapping[str, Any], several: bool) -> Choice:
+    """With one seed the interval over examples is the only band, but not the first thing to see."""
+    values = [value for method in data["methods"] for value in method["band"]["values"] if value]
+    over_seeds = [Option("quartiles", "quartiles", "Over seeds"), Option("range", "range", "Over seeds")]
+    measured = any("from" in value for value in values)
+    over_examples = [Option("examples", "95 % bootstrap", "Over test examples")] if measured else []
+    none = [Option("none", "none")]
+    options = [*over_seeds, *over_examples, *none] if several else [*none, *over_examples]
+    return Choice("band", "Band", options, as_list=True)
 
 
-def evenly(items: Sequence[Item], limit: int) -> list[Item]:
-    """At most `limit` (2 or more) of the items, evenly spaced, the first and the last among them."""
-    if len(items) <= limit:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
+def _costs(findings: Findings, scene: Scene, group: Sequence[Curve]) -> Table:
+    """What the trials of each curve took to find their circuits."""
+    columns = [
+        Column("Method"),
+        *(Column(name, numeric=True) for name in ("Seeds", "Trials", "Circuits", "Steps")),
+        *(Column(name, numeric=True) for name in ("Examples forward", "Examples backward")),
+        *(Column(name, numeric=True) for name in ("Device time", "CPU time")),
+    ]
+    rows = []
+    for curve in group:
+        trials = trials_of(findings, curve)
+        rows.append(
+            [
+                curve.method,
+                count(len(curve.all_seeds)),
+                count(len(trials)),
+                count(len(curve.rows)),
+                count(sum(trial["steps"] or 0 for trial in trials)),
+                *(_total(trials, name) for name in ("examples", "backward_examples")),
+                duration(sum(device_seconds(trial) for trial in trials)),
+                duration(sum(trial["cpu_seconds"] or 0.0 for trial in trials)),
+            ]
+        )
+    return Table(f"What the curves cost, {findings.titles[scene]}", columns, rows)
 
 
-def _limit(findings: Findings) -> int:
-    """Circuits drawn per curve (besides its front), so that the page stays small."""
-    curves = sum(len(group) for group in findings.scenes.values())
-    return min(DRAWN, max(2, DRAWN_IN_ALL // curves))
+def _total(trials: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The sum, or what is known of it."""
+    known = [trial[name] for trial in trials if trial[name] is not None]
+    if not known:
+        return "–"
+    return count(sum(known)) + (f" in {len(known)} of {len(trials)}" if len(known) < len(trials) else "")
 
 
-def _remarks(curve: Curve, limit: int) -> list[str]:
-    remarks = []
-    lost = int((~np.isfinite(curve.test)).sum())
-    if lost:
-        told = f"{count(lost, 'circuit')} without a finite test divergence not drawn"
-        remarks.append(f"{curve.method}: {told}.")
-    if len(curve.rows) > limit:
-        told = f"{limit} of {len(curve.rows):,} circuits drawn (and the front), all counted"
-        remarks.append(f"{curve.method}: {told}.")
-    return remarks
+def device_seconds(trial: Mapping[str, Any]) -> float:
+    """Wall time of the trial's last attempt times its ranks, each of which holds a device; evaluation
+    included."""
+    ranks = json.loads(trial["execution"] or "{}").get("ranks")
+    return (trial["seconds"] or 0.0) * (ranks if isinstance(ranks, int) else 1)
+
+
+def _remarks(group: Sequence[Curve], limit: int) -> list[str]:
+    """What is not drawn; methods of which the same is to be said together."""
+    told: dict[str, list[str]] = {}
+    for curve in group:
+        lost = int((~np.isfinite(curve.test)).sum())
+        if lost:
+            text = f"{count(lost, 'circuit')} without a finite test divergence not drawn"
+            told.setdefault(text, []).append(curve.method)
+        if len(curve.rows) > limit:
+            text = f"{limit} of {len(curve.rows):,} circuits drawn (and the front), all counted"
+            told.setdefault(text, []).append(curve.method)
+    return [f"{', '.join(methods)}: {text}." for text, methods in told.items()]

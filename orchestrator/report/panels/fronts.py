@@ -4,18 +4,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.report.certainty import KneeCertainty, hypervolume_certainty, knee_certainty
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import words
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
 from orchestrator.report.scenes import Curve
-from orchestrator.wording import count, percent, shortest, significant, spread
+from orchestrator.statistics.bootstrap import Interval
+from orchestrator.wording import count, interval, percent, shortest, significant, spread
 
 # Fronts of up to this many circuits are shown open.
 SHORT = 6
 
+KNEE_COLUMNS = (
+    "Knee: edges",
+    "Knee: edges, 95 % over seeds",
+    "Knee: divergence",
+    "Knee: divergence, 95 % over seeds",
+)
+VOLUMES = (
+    "Hypervolume of a seed: of its own circuits alone, mean over seeds; the table above takes all seeds "
+    "together, which is the best of them. 95 % bootstrap intervals: over seeds, other seeds on these "
+    "examples; over examples, other test examples for these circuits; both at once. With few seeds an "
+    "interval over them is too narrow: with 2 or 3 it is at most their range."
+)
+KNEES = (
+    "Knee: the circuit of the front farthest below the chord between its ends, log10 of the edges against "
+    "validation divergence, both scaled to the front's range (Kneedle, Satopää et al. 2011); none where the "
+    "front has fewer than three circuits or does not bend that way. Its divergence is that on the test "
+    "examples; its interval: the fronts of seeds drawn anew."
+)
+
 
 def fronts(findings: Findings) -> Sequence[Block]:
-    blocks: list[Block] = [_summary(findings)]
+    blocks: list[Block] = [_summary(findings), *_certainty(findings)]
     for scene, group in findings.scenes.items():
         blocks.append(Heading(findings.titles[scene]))
         for curve in group:
@@ -40,7 +61,7 @@ def _summary(findings: Findings) -> Table:
     ]
     rows = []
     for scene, group in findings.scenes.items():
-        for curve in sorted(group, key=lambda curve: -np.nan_to_num(curve.hypervolume, nan=-1.0)):
+        for curve in _largest_first(group):
             sparsest = [int(curve.num_edges[index]) for index in curve.sparsest(findings.epsilon).values()]
             rows.append(
                 [
@@ -55,6 +76,60 @@ def _summary(findings: Findings) -> Table:
                 ]
             )
     return Table("Hypervolume and sparsest faithful circuits per method", columns, rows)
+
+
+def _largest_first(group: Sequence[Curve]) -> list[Curve]:
+    return sorted(group, key=lambda curve: -np.nan_to_num(curve.hypervolume, nan=-1.0))
+
+
+def _certainty(findings: Findings) -> list[Block]:
+    """Hypervolume per seed and the knee, with intervals."""
+    both = [Column("Scene", long=True), Column("Method", long=True), Column("Seeds", numeric=True)]
+    volume_columns = [*both, Column("Hypervolume of a seed, mean", numeric=True)]
+    volume_columns += [Column(f"95 % over {what}", numeric=True) for what in ("seeds", "examples", "both")]
+    knee_columns = [*both, *(Column(name, numeric=True) for name in KNEE_COLUMNS)]
+    volumes, knees, reasons, unsteady = [], [], dict[str, None](), []
+    for scene, group in findings.scenes.items():
+        for curve in _largest_first(group):
+            sure, bend = hypervolume_certainty(findings, curve), knee_certainty(curve)
+            if sure.why:
+                reasons[sure.why] = None
+            if bend is not None and bend.without:
+                unsteady.append(f"{curve.method} ({percent(bend.without)})")
+            told = [findings.titles[scene], curve.method, count(len(curve.all_seeds))]
+            intervals = [_box(ends) for ends in (sure.seeds, sure.examples, sure.both)]
+            volumes.append([*told, _share(sure.mean), *intervals])
+            knees.append(told + _knee(curve, bend))
+    remarks, bends = [VOLUMES], [KNEES]
+    if reasons:
+        remarks.append(f"No interval over examples: {'; '.join(reasons)}.")
+    if unsteady:
+        bends.append(f"Resamples of the seeds whose front has no knee: {', '.join(unsteady)}.")
+    return [
+        Table("Hypervolume per seed, with intervals", volume_columns, volumes),
+        Paragraph(" ".join(remarks), quiet=True),
+        Table("Knee of each front, with intervals", knee_columns, knees),
+        Paragraph(" ".join(bends), quiet=True),
+    ]
+
+
+def _knee(curve: Curve, bend: KneeCertainty | None) -> list[str]:
+    if bend is None:
+        return ["none", "–", "–", "–"]
+    return [
+        count(int(curve.num_edges[bend.row])),
+        "–" if bend.edges is None else interval(int(bend.edges.low), int(bend.edges.high)),
+        significant(float(curve.test[bend.row])),
+        _ends(bend.divergence),
+    ]
+
+
+def _box(ends: Interval | None) -> str:
+    return "–" if ends is None else f"[{_share(ends.low)}, {_share(ends.high)}]"
+
+
+def _ends(ends: Interval | None) -> str:
+    return "–" if ends is None else interval(ends.low, ends.high)
 
 
 def _front(findings: Findings, curve: Curve) -> Table | Paragraph:

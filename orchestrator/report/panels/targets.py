@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.report.findings import Findings
-from orchestrator.report.panels.blocks import Block, Chart, Column, Legend, Table, chart_text
+from orchestrator.report.panels.blocks import Block, Chart, Column, Legend, Table, chart_text, folded
 from orchestrator.report.scenes import Curve
 from orchestrator.wording import count, percent, shortest, significant
 
@@ -39,7 +39,7 @@ def targets(findings: Findings) -> Sequence[Block]:
     }
     legend = [Legend(method, findings.slots[method]) for method in methods]
     chart = Chart("chart-targets", "targets", "Achieved against target sparsity", data, legend)
-    return [chart, _summary(groups)]
+    return [chart, folded(_summary(groups))]
 
 
 def _aimed(curve: Curve) -> list[Mapping[str, Any]]:

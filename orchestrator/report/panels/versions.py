@@ -10,7 +10,7 @@ from orchestrator.report.panels.blocks import Block, Column, Paragraph, Table
 from orchestrator.wording import count
 
 # Names that differ from trial to trial or from machine to machine: how many there are is enough.
-_COUNTED = ("host", "hosts", "attempt")
+_COUNTED = ("host", "hosts", "attempt", "process")
 # Different values told of one name.
 SHOWN = 5
 

@@ -1,0 +1,148 @@
+// The circuits on the fronts: choices, the slider along a front, filters, the drawing and its list of edges.
+const KIND_NAMES = { q: "query", k: "key", v: "value", mlp: "MLP", output: "output" };
+const MARKS = { changes: "what changes", known: "the known circuit", nothing: "nothing" };
+const ORDERS = { layer: "by layer", score: "by score", seeds: "by stability" };
+const many = (number, noun) => `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
+
+// An element; names that start with "on" are listeners.
+function h(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+function decodedCircuit(told, graph) {
+  if (told.edges === undefined) return { ...told, large: true };
+  const ids = decodedRising(told.edges), scores = decodedScores(told, ids.length);
+  const known = told.on !== undefined, on = known ? decodedSame(told.on, ids.length) : null;
+  const nodes = [...new Set(ids.flatMap((id) => [graph.edges[id].writer, graph.edges[id].node]))].sort((a, b) => a - b);
+  const nodesOn = known ? decodedSame(told.nodes, nodes.length) : null;
+  const loose = new Set([...decodedRising(told.loose), ...ids.filter((id) => !graph.edges[id].rises)]);
+  return {
+    ...told, large: false, ids, loose, scores, kept: new Set(ids),
+    place: new Map(ids.map((id, at) => [id, at])), onSeeds: on,
+    onSeedsOfNode: nodesOn && new Map(nodes.map((node, at) => [node, nodesOn[at]])),
+  };
+}
+
+// What is looked at: a scene, a method, a front, a place on it; and what of it is shown.
+function openedCircuits(data) {
+  const graphs = data.graphs.map((told) => decodedGraph(told, data.kinds));
+  const decoded = new Map();
+  const look = { scene: 0, method: 0, view: 0, at: 0, before: null, mark: "changes", fitted: false, order: "layer" };
+  const scene = () => data.scenes[look.scene], method = () => scene().methods[look.method];
+  const graph = () => graphs[scene().graph], view = () => method().views[look.view];
+  const circuit = (at) => {
+    const number = view().circuits[at];
+    if (!decoded.has(number)) decoded.set(number, decodedCircuit(data.circuits[number], graph()));
+    return decoded.get(number);
+  };
+  const drawn = (number) => data.circuits[number].edges !== undefined;
+  const choose = (part, value) => {
+    look[part] = value;
+    if (part === "scene") look.method = Math.max(0, scene().methods.findIndex((one) => one.views[0].circuits.some(drawn)));
+    if (part !== "view") look.view = 0;
+    look.at = view().start;
+    look.before = look.at > 0 ? look.at - 1 : null;
+    if (part === "scene") everything();
+  };
+  const everything = () => Object.assign(look, {
+    low: 0, high: graph().layers.length - 1, kinds: new Set(data.kinds), origins: new Set(data.origins),
+  });
+  const move = (at) => { if (at !== look.at) { look.before = look.at; look.at = at; } };
+  const truth = () => new Set(scene().truth === null ? [] : decodedRising(scene().truth));
+  choose("scene", Math.max(0, data.scenes.findIndex((one) => one.methods.some(({ views }) => views[0].circuits.some(drawn)))));
+  return { data, look, scene, method, graph, view, circuit, choose, move, truth, everything };
+}
+
+const originOf = (graph, edge) => {
+  const name = graph.nodes[edge.writer].name;
+  return /^m\d+$/.test(name) ? "MLPs" : /^a\d+\.h\d+$/.test(name) ? "heads" : "embeddings";
+};
+
+// The edges to show: the circuit's, those that vanished, those of the known circuit that are missing.
+function shownEdges(open) {
+  const { look } = open, graph = open.graph(), circuit = open.circuit(look.at), truth = open.truth();
+  const before = look.before === null ? null : open.circuit(look.before);
+  const passes = (edge) => look.kinds.has(edge.kind) && look.origins.has(originOf(graph, edge)) &&
+    graph.nodes[edge.writer].layer >= look.low && graph.nodes[edge.node].layer <= look.high;
+  const compared = before !== null && !before.large;
+  const vanished = compared ? before.ids.filter((id) => !circuit.kept.has(id)) : [];
+  const missing = [...truth].filter((id) => !circuit.kept.has(id));
+  const entry = (id, ...marks) => {
+    const at = circuit.place.get(id);
+    const known = truth.size ? [truth.has(id) ? "known" : "other"] : [];
+    return { edge: graph.edges[id], marks: [...marks, ...known], loose: at !== undefined && circuit.loose.has(id),
+      score: at === undefined || !circuit.scores ? null : circuit.scores[at],
+      seeds: at === undefined || !circuit.onSeeds ? null : circuit.onSeeds[at] };
+  };
+  const added = new Set(compared ? circuit.ids.filter((id) => !before.kept.has(id)) : []);
+  const kept = circuit.ids.map((id) => entry(id, "kept-edge", ...(added.has(id) ? ["added"] : [])));
+  const ghosts = look.mark === "known" ? missing.map((id) => entry(id, "missing"))
+    : look.mark === "changes" ? vanished.map((id) => entry(id, "vanished")) : [];
+  return { kept: kept.filter(({ edge }) => passes(edge)), ghosts: ghosts.filter(({ edge }) => passes(edge)),
+    added, vanished, missing, compared, before, circuit, truth };
+}
+
+// The edges whose places are computed: all of the front, so that nodes stay where they are, or this circuit's.
+function placingEdges(open, found) {
+  const ids = new Set([...found.circuit.ids, ...found.vanished, ...found.truth]);
+  if (!open.look.fitted) {
+    open.view().circuits.forEach((_, at) => {
+      const other = open.circuit(at);
+      if (!other.large) other.ids.filter((id) => !other.loose.has(id)).forEach((id) => ids.add(id));
+    });
+  }
+  return [...ids].sort((one, other) => one - other).map((id) => open.graph().edges[id])
+    .filter((edge) => edge.rises && !(found.circuit.loose.has(edge.id) && !found.truth.has(edge.id)));
+}
+
+function edgeWords(open, entry, found) {
+  const parts = [];
+  if (entry.score !== null) parts.push(`score ${Number(entry.score.toPrecision(2))}`);
+  if (entry.seeds !== null) parts.push(`kept on ${entry.seeds} of ${found.circuit.of} seeds`);
+  if (entry.marks.includes("added")) parts.push("appears here");
+  if (entry.marks.includes("vanished")) parts.push("vanished here");
+  if (entry.marks.includes("missing")) parts.push("known, but missing here");
+  else if (entry.marks.includes("known")) parts.push("in the known circuit");
+  else if (entry.marks.includes("other")) parts.push("not in the known circuit");
+  if (entry.loose) parts.push("on no path from an embedding to the output, so not drawn");
+  return parts;
+}
+
+function nodeWords(open, node, found) {
+  const graph = open.graph();
+  const own = found.kept.filter(({ edge }) => edge.writer === node || edge.node === node);
+  const into = own.filter(({ edge }) => edge.node === node);
+  const kinds = Object.entries(KIND_NAMES).map(([kind, name]) => [into.filter(({ edge }) => edge.kind === kind).length, name]);
+  const told = kinds.filter(([number, name]) => number && into.length && ["query", "key", "value"].includes(name))
+    .map(([number, name]) => `${number} ${name}`).join(", ");
+  const out = own.length - into.length, shared = /^a\d+\.kv\d+$/.test(graph.nodes[node].name);
+  const parts = [`${many(into.length, "edge")} in${told ? ` (${told})` : ""}${shared ? "" : `, ${out} out`}`];
+  const scores = own.map(({ score }) => score).filter((score) => score !== null);
+  if (scores.length) parts.push(`highest score of its edges ${Number(Math.max(...scores).toPrecision(2))}`);
+  const on = found.circuit.onSeedsOfNode?.get(node);
+  if (on !== undefined) parts.push(`kept on ${on} of ${found.circuit.of} seeds`);
+  return parts;
+}
+
+function changeWords(found, look) {
+  const { before, circuit, added, vanished } = found;
+  if (before === null) return "The sparsest circuit of this front that is shown.";
+  const which = `the circuit with ${many(before.n, "edge")}`;
+  if (!found.compared || circuit.large) return `Changes are told between drawn circuits; ${which} is a summary.`;
+  if (!added.size && !vanished.length) return `The same edges as ${which}.`;
+  return `Against ${which}: ${many(added.size, "edge")} appear${added.size === 1 ? "s" : ""}, ` +
+    `${vanished.length || "none"} vanish${vanished.length < 2 ? "es" : ""}.`;
+}
+
+function circuitWords(open) {
+  const circuit = open.circuit(open.look.at), total = open.scene().total;
+  const parts = [`${many(circuit.n, "edge")} of ${total.toLocaleString("en-US")} (${percent(1 - circuit.n / total)} cut)`];
+  for (const split of ["validation", "test"]) if (circuit[split] !== null) parts.push(`${split} ${round(circuit[split])}`);
+  return [...parts, circuit.about, `trial ${circuit.trial.slice(0, 8)}`].join(" · ");
+}

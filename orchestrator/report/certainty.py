@@ -1,0 +1,133 @@
+"""How sure a curve's numbers are: its test values example by example, its hypervolume, its knee."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.per_example import FIRST, PerExample, Unreadable, read_per_example
+from orchestrator.report.findings import Findings
+from orchestrator.report.scenes import Curve
+from orchestrator.statistics.bootstrap import (
+    RESAMPLES,
+    Interval,
+    drawn_seeds,
+    over_seeds,
+    percentile_interval,
+    resampled_means,
+)
+from orchestrator.statistics.knee import knees_over_seeds
+from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
+
+# A file's mean and the mean in result.json may differ by the rounding of float32.
+AGREE = 1e-3
+
+
+@dataclass(frozen=True)
+class ByExample:
+    """Test values of a curve's circuits: `values` [circuits, examples], `empty` [examples]; `digest`
+    tells whether two curves have the same examples."""
+
+    digest: str
+    values: Floats
+    empty: Floats
+
+
+def by_example(findings: Findings, curve: Curve, rows: Sequence[int]) -> ByExample | str:
+    """The curve's divergence for every example of the circuits `rows`, or why there are none."""
+    metric, read = curve.scene.divergence, {}
+    for trial_id in dict.fromkeys(str(curve.rows[row]["trial_id"]) for row in rows):
+        one = _of_trial(findings, trial_id, metric)
+        if isinstance(one, str):
+            return one
+        read[trial_id] = one
+    if len({one.digest for one in read.values()}) != 1:
+        return f"the trials of {curve.method} were measured on different examples"
+    values = []
+    for row in (curve.rows[row] for row in rows):
+        stored = read[row["trial_id"]].values
+        place = FIRST + row["point"]
+        if place >= len(stored) or not _agree(stored[place], row["divergence_test"]):
+            return f"the per-example values of trial {row['trial_id']} are not those of its result"
+        values.append(stored[place])
+    first = next(iter(read.values()))
+    return ByExample(first.digest, np.array(values, dtype=np.float64), first.values[1].astype(np.float64))
+
+
+def _of_trial(findings: Findings, trial_id: str, metric: str) -> PerExample | str:
+    name = findings.trials[trial_id]["test_values"]
+    if name is None:
+        return "the trials were run before per-example values were stored"
+    try:
+        found = read_per_example(findings.results.folders[trial_id], name, metric)
+    except Unreadable as error:
+        return f"trial {trial_id}: {error}"
+    return found or f"trial {trial_id} has no per-example {metric}"
+
+
+def _agree(values: np.ndarray, mean: float) -> bool:
+    own = float(values.mean(dtype=np.float64))
+    return own == mean or (own != own and mean != mean) or abs(own - mean) <= AGREE * abs(mean) + 1e-6
+
+
+@dataclass(frozen=True)
+class HypervolumeCertainty:
+    """The mean over seeds of each seed's own hypervolume, with 95 % intervals: over seeds, over the
+    examples, over both. None where there is nothing to resample; `why` says why there are no examples."""
+
+    mean: float
+    seeds: Interval | None
+    examples: Interval | None
+    both: Interval | None
+    why: str = ""
+
+
+def hypervolume_certainty(findings: Findings, curve: Curve) -> HypervolumeCertainty:
+    """Seeds are not pooled here: the front of several seeds is the best of them, and resampling can only
+    lose some of it, so a bootstrap of it lies below what was measured (Efron & Tibshirani 1993, section 7.4).
+    """
+    single = curve.hypervolumes
+    seeds = over_seeds(single) if len(single) > 1 else None
+    known = by_example(findings, curve, np.concatenate(curve.seed_fronts).tolist())
+    if isinstance(known, str):
+        return HypervolumeCertainty(float(single.mean()), seeds, None, None, known)
+    means = resampled_means(np.vstack((known.empty, known.values)).T)
+    shares, start = np.empty((RESAMPLES, len(single))), 1
+    for place, rows in enumerate(curve.seed_fronts):
+        shares[:, place] = _shares(curve, rows, means[:, start : start + len(rows)], means[:, 0])
+        start += len(rows)
+    equal = np.ones(RESAMPLES)
+    both = percentile_interval(drawn_seeds(shares), equal) if len(single) > 1 else None
+    examples = percentile_interval(shares.mean(axis=1), equal)
+    return HypervolumeCertainty(float(single.mean()), seeds, examples, both)
+
+
+def _shares(curve: Curve, rows: Ints, divergence: Floats, empty: Floats) -> Floats:
+    total = curve.scene.num_edges_total
+    x = log_kept(curve.num_edges[rows], total)
+    return dominated_shares(x, divergence, float(np.log10(1 / total)), 0.0, empty)
+
+
+@dataclass(frozen=True)
+class KneeCertainty:
+    """A front's knee: row of its circuit, and where the knee lies when seeds are drawn anew; `without` is
+    the share of resamples whose front has none. No intervals with one seed."""
+
+    row: int
+    edges: Interval | None
+    divergence: Interval | None
+    without: float
+
+
+def knee_certainty(curve: Curve) -> KneeCertainty | None:
+    """None when the front has no knee."""
+    if curve.knee is None:
+        return None
+    if len(curve.all_seeds) < 2:
+        return KneeCertainty(curve.knee, None, None, 0.0)
+    costs = np.column_stack((log_kept(curve.num_edges, curve.scene.num_edges_total), curve.validation))
+    found = knees_over_seeds(costs, curve.seeds)
+    edges = percentile_interval(curve.num_edges[found.rows], found.weights)
+    return KneeCertainty(
+        curve.knee, edges, percentile_interval(curve.test[found.rows], found.weights), found.without
+    )

@@ -1,0 +1,193 @@
+"""Doubts: what a reader of the report should know before believing it, each with what to do about it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.report.findings import Findings
+from orchestrator.report.kept import KeptEdges
+from orchestrator.report.scenes import Curve
+from orchestrator.statistics.consensus import iou_by_chance, iou_matrix
+from orchestrator.wording import count, percent, shortest, significant
+
+# Mean IoU of the seeds' circuits below which they disagree, and the largest circuits that are compared.
+AGREEING_IOU = 0.5
+COMPARED_EDGES = 5_000
+# Bands wider than this share of the empty circuit's divergence, at more than this share of the budgets.
+WIDE_BAND = 0.2
+WIDE_AT = 0.25
+# Share of a circuit's kept edges that are on no path from input to output.
+DISCONNECTED = 0.05
+# A front of fewer circuits may well be of one seed.
+SHORT_FRONT = 3
+
+# The warnings that trials give, by how they start.
+ADVICE = (
+    (
+        "the full model is not above chance",
+        "Choose a task that the model knows (circuit-sweep task show tells), or another model.",
+    ),
+    (
+        "target sparsity",
+        "Raise multiplier_lr or steps, or go by the achieved sparsity, as all curves do.",
+    ),
+    ("checkpoint", "Nothing, if it happened once; otherwise look at the disk."),
+    (
+        "every ",
+        "Attribute another metric, or use integrated gradients: gradients vanish where the model saturates.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """`where` it arises: a method, a curve, a file; `advice` may be empty; `trials` by id."""
+
+    where: str
+    what: str
+    advice: str = ""
+    trials: Sequence[str] = ()
+
+
+def doubts(findings: Findings) -> Iterator[Doubt]:
+    """All of them, also those that several trials have, one after the other."""
+    for problem in findings.results.problems:
+        yield Doubt(
+            "files", f"{problem.where}: {problem.what}", "Run the sweep again, or leave the trial out."
+        )
+    yield from _mixed(findings)
+    kept = KeptEdges(findings.results)
+    for scene, group in findings.scenes.items():
+        for curve in group:
+            where = f"{curve.method}, {findings.titles[scene]}"
+            yield from _of_values(curve, where)
+            yield from _of_seeds(curve, where)
+            yield from _of_edges(findings, curve, where, kept)
+    yield from _of_trials(findings)
+
+
+def _mixed(findings: Findings) -> Iterator[Doubt]:
+    versions: dict[str, list[str]] = {}
+    for row in findings.with_status("complete", "failed"):
+        versions.setdefault(row["code"] or "not recorded", []).append(row["trial_id"])
+    if len(versions) > 1:
+        told = ", ".join(f"{code} ({count(len(ids), 'trial')})" for code, ids in sorted(versions.items()))
+        text = f"The trials ran with different versions of circuit-sweep: {told}."
+        yield Doubt(
+            "versions", text, "Compare methods that ran with one version, or run the older ones again."
+        )
+    epsilons = sorted({sweep.epsilon for sweep in findings.results.sweeps})
+    if len(epsilons) > 1:
+        told = ", ".join(shortest(epsilon) for epsilon in epsilons)
+        text = f"The sweeps ask for different ε ({told}); the strictest is used."
+        yield Doubt("sweeps", text, "Report one sweep at a time to use its own ε.")
+
+
+def _of_values(curve: Curve, where: str) -> Iterator[Doubt]:
+    strange = [row for row in curve.rows if not _finite(row)]
+    if strange:
+        text = f"{count(len(strange), 'circuit')} without a finite divergence."
+        yield Doubt(where, text, "Look at the trials' progress: they may have diverged.", _ids(strange))
+    empties = [row["divergence_empty"] for row in curve.rows if row["divergence_empty"] is not None]
+    if not np.isfinite(curve.empty):
+        yield Doubt(where, "The empty circuit's divergence is not known: no hypervolume.")
+    elif empties and max(empties) - min(empties) > 1e-3 * abs(curve.empty):
+        told = f"{significant(min(empties))} to {significant(max(empties))}"
+        text = f"The empty circuit's divergence differs between trials: {told}."
+        yield Doubt(where, text, "The trials measured different things: compare their versions and dtypes.")
+
+
+def _of_seeds(curve: Curve, where: str) -> Iterator[Doubt]:
+    seeds = curve.all_seeds
+    if len(seeds) == 1:
+        text = "One seed, so its curves have no band (a method that does not use the seed runs once)."
+        yield Doubt(curve.method, text, "Add seeds, where the method uses them.", _ids(curve.rows))
+        return
+    front_seeds = sorted({int(curve.seeds[index]) for index in curve.front})
+    if len(front_seeds) == 1 and len(curve.front) >= SHORT_FRONT:
+        text = (
+            f"All {len(curve.front)} circuits of the front are of seed {front_seeds[0]}, of "
+            f"{len(seeds)} seeds."
+        )
+        rows = [curve.rows[int(index)] for index in curve.front]
+        yield Doubt(where, text, "Go by the median over seeds, or add seeds.", _ids(rows))
+    bands = curve.bands
+    several = bands.num_seeds > 1
+    if several.any() and np.isfinite(curve.empty) and curve.empty > 0:
+        with np.errstate(invalid="ignore"):
+            wide = several & (bands.quartile_3 - bands.quartile_1 > WIDE_BAND * curve.empty)
+        if wide.sum() > WIDE_AT * several.sum():
+            text = (
+                f"Seeds disagree: at {int(wide.sum())} of {int(several.sum())} budgets their quartiles are "
+                f"more than {percent(WIDE_BAND)} of the empty circuit's divergence apart."
+            )
+            yield Doubt(where, text, "Add seeds, and compare methods by paired tests rather than by eye.")
+
+
+def _of_edges(findings: Findings, curve: Curve, where: str, kept: KeptEdges) -> Iterator[Doubt]:
+    loose = [(row["num_edges"] - row["num_edges_connected"], row) for row in _front(curve)]
+    worst = max(loose, key=lambda one: one[0] / max(one[1]["num_edges"], 1), default=None)
+    if worst is not None and worst[0] > DISCONNECTED * worst[1]["num_edges"]:
+        cut, row = worst
+        text = (
+            f"Edges on no path from input to output: {cut:,} of the {row['num_edges']:,} that a circuit on "
+            "the front keeps."
+        )
+        advice = "Go by the connected edges (num_edges_connected)"
+        if curve.scene.ablation == "interchange":
+            advice += ": the others change no output"
+        yield Doubt(where, text, f"{advice}.", (row["trial_id"],))
+    rows = [curve.rows[index] for index in curve.sparsest(findings.epsilon).values()]
+    found = [(row, kept.edges(row)) for row in rows if row["num_edges"] <= COMPARED_EDGES]
+    circuits = [edges for _, edges in found if edges is not None and len(edges)]
+    if len(circuits) < 2:
+        return
+    members = np.zeros((len(circuits), len(kept.names)), dtype=bool)
+    for number, edges in enumerate(circuits):
+        members[number, edges] = True
+    pairs = np.triu_indices(len(circuits), 1)
+    mean = float(iou_matrix(members)[pairs].mean())
+    if mean < AGREEING_IOU:
+        size = int(np.median([len(edges) for edges in circuits]))
+        chance = iou_by_chance(size, size, curve.scene.num_edges_total)
+        text = (
+            f"Seeds disagree on the edges: the sparsest faithful circuits of {len(circuits)} seeds overlap "
+            f"by {significant(mean, 2)} on average (IoU; circuits of {size:,} random edges: "
+            f"{significant(chance, 2)})."
+        )
+        yield Doubt(where, text, "Go by the edges that most seeds keep, not by one circuit.", _ids(rows))
+
+
+def _of_trials(findings: Findings) -> Iterator[Doubt]:
+    in_sample = [row["trial_id"] for row in findings.with_status("complete") if row["in_sample"]]
+    if in_sample:
+        text = "The test examples are the training examples: the test divergence says nothing about others."
+        yield Doubt(
+            "test set", text, "Nothing, where they are all there are; else give a test split.", in_sample
+        )
+    for row in findings.with_status("complete"):
+        where, ids = row["method"] or "trial", (row["trial_id"],)
+        if row["num_points"] == 0:
+            yield Doubt(where, "Complete, but without any circuit.", trials=ids)
+        elif row["method"] is None or row["divergence"] is None:
+            yield Doubt("trial", "Its group or divergence is missing: it is on no curve.", trials=ids)
+    for row in findings.trials.values():
+        for text in row["warnings"] or ():
+            advice = next((advice for start, advice in ADVICE if text.startswith(start)), "")
+            yield Doubt(row["method"] or "trial", text, advice, (row["trial_id"],))
+
+
+def _front(curve: Curve) -> list[Mapping[str, Any]]:
+    rows = (curve.rows[int(index)] for index in curve.front)
+    return [row for row in rows if row["num_edges_connected"] is not None]
+
+
+def _ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({row["trial_id"] for row in rows})
+
+
+def _finite(row: Mapping[str, Any]) -> bool:
+    values = (row["divergence_validation"], row["divergence_test"])
+    return all(value is not None and np.isfinite(value) for value in values)

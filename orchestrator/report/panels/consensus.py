@@ -1,0 +1,268 @@
+"""Consensus: which edges the seeds of a method agree on, and how much seeds, methods and tasks overlap."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.circuits.paths import Edge
+from orchestrator.report.findings import Findings
+from orchestrator.report.kept import KeptEdges, best_of_seed
+from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Matrix, Paragraph, Table
+from orchestrator.report.panels.circuits import graph_key
+from orchestrator.report.panels.curves import evenly
+from orchestrator.report.scenes import Curve, Scene
+from orchestrator.statistics.consensus import (
+    Bools,
+    agreement,
+    iou_by_chance,
+    iou_matrix,
+    mean_iou,
+    times_kept,
+)
+from orchestrator.statistics.pareto import Floats, Ints
+from orchestrator.wording import count, spread
+
+# Common edge budgets per scene, edges listed per method, seeds in a matrix, methods looked at closely.
+BUDGETS, LISTED, SEEDS, CLOSE = 6, 15, 20, 24
+GREY = "–"
+
+KEY = (
+    "Budgets are common to all methods of a scene. At a budget, a seed stands for itself with its best "
+    "circuit by validation among those with at most that many edges; a seed without one is left out. IoU: "
+    "edges that both circuits keep over edges that either keeps. By chance: its mean over circuits of the "
+    "same sizes with edges drawn at random."
+)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The circuits of one curve's seeds at one edge budget; `kept` [seeds, edges] over the edges that
+    any of them keeps, numbered `numbers`."""
+
+    curve: Curve
+    budget: int
+    seeds: tuple[int, ...]
+    circuits: tuple[Ints, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(circuit) for circuit in self.circuits]
+
+    @property
+    def numbers(self) -> Ints:
+        return np.unique(np.concatenate(self.circuits)) if self.circuits else np.array([], dtype=np.int64)
+
+    @property
+    def kept(self) -> Bools:
+        return membership(self.circuits)
+
+
+def membership(circuits: Sequence[Ints]) -> Bools:
+    """[circuits, edges] over the edges that any of the circuits keeps, by rising number."""
+    everything = np.unique(np.concatenate([np.array([], dtype=np.int64), *circuits]))
+    kept = np.zeros((len(circuits), len(everything)), dtype=bool)
+    for row, circuit in enumerate(circuits):
+        kept[row, np.searchsorted(everything, circuit)] = True
+    return kept
+
+
+def consensus(findings: Findings) -> Sequence[Block]:
+    kept = KeptEdges(findings.results)
+    blocks: list[Block] = [Paragraph(KEY, quiet=True)]
+    close = CLOSE
+    for scene, group in findings.scenes.items():
+        truth = next((t for t in map(findings.ground_truth, group) if t is not None), None)
+        budgets = edge_budgets_of(group, None if truth is None else len(truth))
+        if not budgets:
+            continue
+        found = {budget: [s for c in group if (s := at_budget(c, budget, kept)).seeds] for budget in budgets}
+        chosen = reference_budget(group, found, None if truth is None else len(truth))
+        blocks.append(Heading(findings.titles[scene]))
+        blocks += _scene(scene, found, chosen, kept, truth or frozenset(), close)
+        close -= sum(len(one.seeds) > 1 for one in found[chosen])
+    blocks += _between_tasks(findings, kept)
+    if len(blocks) == 1:
+        blocks.append(Paragraph("No circuit has a finite validation divergence and fewer than all edges."))
+    return blocks
+
+
+def edge_budgets_of(group: Sequence[Curve], known: int | None) -> list[int]:
+    """At most BUDGETS common budgets: round numbers (1, 2, 5 times a power of ten) at which some seed has
+    a circuit with fewer than all edges, and the known circuit's size."""
+    total = group[0].scene.num_edges_total
+    usable = [curve.num_edges[np.isfinite(curve.validation)] for curve in group]
+    sizes = np.concatenate([edges[edges < total] for edges in usable])
+    if not sizes.size:
+        return []
+    low, high = int(sizes.min()), int(sizes.max())
+    series = [digit * 10**power for power in range(len(str(total)) + 1) for digit in (1, 2, 5)]
+    enough = next((budget for budget in series if budget >= high), high)
+    found = [budget for budget in series if max(low, 1) <= budget <= enough and budget < total]
+    found = found or [max(high, 1)]
+    if known is not None and low <= known < total:
+        return sorted({*evenly(found, BUDGETS - 1), known})
+    return evenly(found, BUDGETS)
+
+
+def at_budget(curve: Curve, budget: int, kept: KeptEdges) -> Seeds:
+    seeds: list[int] = []
+    circuits: list[Ints] = []
+    for seed in curve.all_seeds:
+        row = best_of_seed(curve, seed, budget)
+        edges = None if row is None else kept.edges(curve.rows[row])
+        if edges is not None:
+            seeds.append(seed)
+            circuits.append(edges)
+    return Seeds(curve, budget, tuple(seeds), tuple(circuits))
+
+
+def reference_budget(group: Sequence[Curve], found: Mapping[int, Sequence[Seeds]], known: int | None) -> int:
+    """The budget looked at closely: the known circuit's size, else the smallest at which as many seeds
+    of as many methods as anywhere have a circuit."""
+    if known is not None and known in found:
+        return known
+    covered = {budget: sum(len(one.seeds) for one in seeds) for budget, seeds in found.items()}
+    return min(budget for budget, seeds in covered.items() if seeds == max(covered.values()))
+
+
+def _scene(
+    scene: Scene,
+    found: Mapping[int, Sequence[Seeds]],
+    chosen: int,
+    kept: KeptEdges,
+    truth: frozenset[Edge],
+    close: int,
+) -> Iterable[Block]:
+    at = found[chosen]
+    yield _agreement(f"Agreement between seeds, at most {count(chosen, 'edge')}", at, scene)
+    others = [one for budget, seeds in found.items() if budget != chosen for one in seeds]
+    if others:
+        ordered = sorted(others, key=lambda one: (one.curve.method, one.budget))
+        yield Details("At other edge budgets", [_agreement("Agreement at other budgets", ordered, scene)])
+    if len(at) > 1:
+        yield _between_methods(at, chosen)
+    several = [one for one in at if len(one.seeds) > 1]
+    for one in several[: max(0, close)]:
+        yield _method(one, kept, truth)
+    if len(several) > max(0, close):
+        yield Paragraph(
+            f"{count(len(several) - max(0, close), 'more method')} not listed in detail.", quiet=True
+        )
+
+
+def _agreement(caption: str, found: Sequence[Seeds], scene: Scene) -> Table:
+    columns = [
+        Column("Method"),
+        *(Column(title, numeric=True) for title in ("At most", "Seeds", "Edges kept", "On all seeds")),
+        *(Column(title, numeric=True) for title in ("On more than half", "On any", "Mean IoU", "By chance")),
+    ]
+    return Table(caption, columns, [_agreement_row(one, scene.num_edges_total) for one in found])
+
+
+def _agreement_row(one: Seeds, total: int) -> list[str]:
+    times, seeds = times_kept(one.kept), len(one.seeds)
+    first = [one.curve.method, f"{one.budget:,}", f"{seeds} of {len(one.curve.all_seeds)}", spread(one.sizes)]
+    if seeds < 2:
+        return [*first, GREY, GREY, f"{len(times):,}", GREY, GREY]
+    pairs = np.triu_indices(seeds, 1)
+    chance = [iou_by_chance(one.sizes[a], one.sizes[b], total) for a, b in zip(*pairs, strict=True)]
+    return [
+        *first,
+        f"{(times == seeds).sum():,}",
+        f"{(2 * times > seeds).sum():,}",
+        f"{len(times):,}",
+        f"{iou_matrix(one.kept)[pairs].mean():.2f}",
+        f"{np.mean(chance):.2f}",
+    ]
+
+
+def _between_methods(found: Sequence[Seeds], budget: int) -> Matrix:
+    means = mean_between([one.circuits for one in found])
+    names = [one.curve.method for one in found]
+    caption = (
+        f"IoU between methods at {budget:,} edges: the mean over pairs of seeds; within a method, of "
+        "different seeds"
+    )
+    return _matrix(caption, "IoU", names, means)
+
+
+def mean_between(groups: Sequence[Sequence[Ints]]) -> Floats:
+    """[groups, groups] mean IoU over the pairs of different circuits, one of each group."""
+    circuits = [circuit for group in groups for circuit in group]
+    numbered = np.array([place for place, group in enumerate(groups) for _ in group], dtype=np.int64)
+    return mean_iou(iou_matrix(membership(circuits)), numbered, len(groups))
+
+
+def _method(one: Seeds, kept: KeptEdges, truth: frozenset[Edge]) -> Details:
+    """The most stable edges of a method, how many edges how many seeds keep, and the seeds' IoU."""
+    seeds = len(one.seeds)
+    times = times_kept(one.kept)
+    counts = agreement(one.kept).tolist()
+    most = max([1, *counts])
+    cells = [(f"{number:,}", number / most) for number in counts]
+    histogram = Matrix(
+        f"Edges by how many of the {seeds} seeds keep them", "Seeds", [str(k + 1) for k in range(seeds)],
+        [("Edges", cells)],
+    )  # fmt: skip
+    order = np.lexsort((one.numbers, -times))[:LISTED]
+    rows = [
+        _stable_row(kept.names[int(one.numbers[place])], int(times[place]), seeds, truth) for place in order
+    ]
+    left = len(times) - len(rows)
+    title = f"Most stable edges{f' ({left:,} more are kept on some seed)' if left else ''}"
+    columns = [Column("Edge", code=True), Column("Kept on seeds", numeric=True)]
+    columns += [Column("In the known circuit")] if truth else []
+    table = Table(title, columns, rows)
+    shown = min(seeds, SEEDS)
+    limited = f" (the first {shown} of {seeds} seeds)" if shown < seeds else ""
+    names = [str(seed) for seed in one.seeds[:shown]]
+    overlap = _matrix(f"IoU between seeds{limited}", "Seed", names, iou_matrix(one.kept)[:shown, :shown])
+    same = int((times == seeds).sum())
+    told = f"{one.curve.method}: {count(same, 'edge')} kept on all {seeds} seeds at {one.budget:,} edges"
+    if same == len(times):
+        return Details(told, [Paragraph("All seeds keep the same edges:"), table])
+    return Details(told, [histogram, overlap, Paragraph(f"{title}:"), table])
+
+
+def _stable_row(edge: Edge, times: int, seeds: int, truth: frozenset[Edge]) -> list[str]:
+    row = [" → ".join(edge), f"{times} of {seeds}"]
+    return [*row, "✓ yes" if edge in truth else "no"] if truth else row
+
+
+def _between_tasks(findings: Findings, kept: KeptEdges) -> Iterable[Block]:
+    """Scenes that share a graph, by method, at the largest of their reference budgets."""
+    graphs: dict[tuple[str, str, int], list[Scene]] = {}
+    for scene in findings.scenes:
+        graphs.setdefault(graph_key(scene), []).append(scene)
+    for (model, _, _), scenes in graphs.items():
+        if len(scenes) < 2:
+            continue
+        methods = {curve.method: None for scene in scenes for curve in findings.scenes[scene]}
+        blocks = [block for method in methods for block in _tasks_of(findings, scenes, method, kept)]
+        if blocks:
+            yield Heading(f"Between tasks and settings of {model}")
+            yield from blocks
+
+
+def _tasks_of(findings: Findings, scenes: Sequence[Scene], method: str, kept: KeptEdges) -> Iterable[Block]:
+    curves = [c for scene in scenes for c in findings.scenes[scene] if c.method == method]
+    if len(curves) < 2:
+        return
+    budgets = edge_budgets_of(curves, None)
+    if not budgets:
+        return
+    found = {budget: [s for c in curves if (s := at_budget(c, budget, kept)).seeds] for budget in budgets}
+    budget = reference_budget(curves, found, None)
+    if len(found[budget]) > 1:
+        names = [findings.titles[one.curve.scene] for one in found[budget]]
+        means = mean_between([one.circuits for one in found[budget]])
+        yield _matrix(f"{method} at {budget:,} edges: mean IoU over pairs of seeds", "IoU", names, means)
+
+
+def _matrix(caption: str, corner: str, names: Sequence[str], values: Floats) -> Matrix:
+    rows = [
+        (name, [(f"{value:.2f}", float(value)) if np.isfinite(value) else (GREY, 0.0) for value in line])
+        for name, line in zip(names, values, strict=True)
+    ]
+    return Matrix(caption, corner, names, rows)

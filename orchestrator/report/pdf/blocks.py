@@ -1,0 +1,107 @@
+"""The sections of the page as boxes: the same words and numbers, figures where the page has charts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from orchestrator.report.figures import FigureKind
+from orchestrator.report.figures.plot import Plot
+from orchestrator.report.panels.blocks import (
+    Block,
+    Chart,
+    Column,
+    Details,
+    Edges,
+    Heading,
+    Matrix,
+    Paragraph,
+    Section,
+    Table,
+)
+from orchestrator.report.pdf.boxes import ROOM, Box, Rule, Text, gap, paragraph
+from orchestrator.report.pdf.tables import table_boxes
+from orchestrator.report.pdf.text import BODY, CAPTION, CODE, HEADING, QUIET, SECTION, lines
+
+_BETWEEN = 16.0  # two figures side by side
+INTERACTIVE = "report.html has an interactive view here."
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A figure with its number in the document."""
+
+    number: int
+    kind: FigureKind
+    plot: Plot
+
+
+def section_boxes(section: Section, figures: Sequence[Numbered]) -> list[Box]:
+    """`figures` are those that stand for the section's charts."""
+    title = Box(
+        SECTION.leading + 6, [Text(0, SECTION.size, section.title, SECTION)], keep=True, key=section.key
+    )
+    rule = Box(6, rules=[Rule(0, ROOM, 0, 0.6)], keep=True)
+    boxes = [gap(14), title, rule, *paragraph(section.lead, BODY, after=8, keep=bool(figures))]
+    for kind in {one.kind.key: one.kind for one in figures}.values():
+        boxes += _figures(kind, [one for one in figures if one.kind.key == kind.key])
+    for block in section.blocks:
+        boxes += _block(block, bool(figures))
+    return boxes
+
+
+def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
+    yield from paragraph(kind.title, HEADING, after=3, keep=True)
+    yield from paragraph(kind.caption, QUIET, after=6, keep=True)
+    wide = (ROOM - _BETWEEN) / 2
+    for start in range(0, len(figures), 2):
+        pair = figures[start : start + 2]
+        high = 72 * max(one.plot.size[1] for one in pair)
+        texts, deepest = [], 0.0
+        for place, one in enumerate(pair):
+            told = f"Figure {one.number}. {one.plot.details}."
+            for row, line in enumerate(lines(told, CAPTION, wide)):
+                y = high + 6 + (row + 1) * CAPTION.leading
+                texts.append(Text(place * (wide + _BETWEEN), y, line, CAPTION))
+                deepest = max(deepest, y)
+        yield Box(deepest + 14, texts, plots=[one.plot for one in pair])
+
+
+def _block(block: Block, has_figures: bool) -> list[Box]:
+    match block:
+        case Paragraph(text, quiet):
+            return paragraph(text, QUIET if quiet else BODY)
+        case Heading(text):
+            return [gap(4), *paragraph(text, HEADING, after=4, keep=True)]
+        case Table():
+            caption = paragraph(block.caption, CAPTION, after=3, keep=True) if block.rows else []
+            return [*caption, *table_boxes(block)]
+        case Matrix():
+            return [*paragraph(block.caption, CAPTION, after=3, keep=True), *table_boxes(_as_table(block))]
+        case Edges():
+            return paragraph(", ".join(_edge(*edge) for edge in block.edges), CODE, x=10, room=ROOM - 10)
+        case Details():
+            return _details(block, has_figures)
+        case _:
+            return [] if has_figures else paragraph(INTERACTIVE, QUIET)
+
+
+def _details(block: Details, has_figures: bool) -> list[Box]:
+    """What is folded on the page stays there; only what it holds is said."""
+    if has_figures and all(isinstance(inner, Chart) for inner in block.blocks):
+        return []
+    if not block.open:
+        return paragraph(f"{block.summary} (folded in report.html)", QUIET, after=3)
+    boxes = paragraph(block.summary, HEADING, after=3, keep=True)
+    for inner in block.blocks:
+        boxes += _block(inner, has_figures)
+    return boxes
+
+
+def _as_table(matrix: Matrix) -> Table:
+    columns = [Column(matrix.corner), *(Column(name, numeric=True) for name in matrix.columns)]
+    return Table(
+        matrix.caption, columns, [[name, *(text for text, _ in cells)] for name, cells in matrix.rows]
+    )
+
+
+def _edge(name: str, state: str) -> str:
+    return name if state in ("known", "plain") else f"{name} ({state})"

@@ -1,0 +1,162 @@
+"""report.pdf: what the page says, on paper. The same findings give the same bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from orchestrator.report.figures import Drawn
+from orchestrator.report.figures.style import STYLE
+from orchestrator.report.panels.blocks import Section
+from orchestrator.report.pdf.blocks import Numbered, section_boxes
+from orchestrator.report.pdf.boxes import (
+    HEIGHT,
+    LEFT,
+    ROOM,
+    TOP,
+    WIDTH,
+    Box,
+    Placed,
+    Rule,
+    Text,
+    gap,
+    paginate,
+    paragraph,
+)
+from orchestrator.report.pdf.text import BODY, CAPTION, GREY, HEADING, QUIET, TITLE, Face, printable
+
+# Questions and scenes listed on the first page, each.
+COVERED = 8
+_FOOT = HEIGHT - 36.0
+_HEADLINE = 38.0
+
+
+@dataclass(frozen=True)
+class Cover:
+    """The first page. `facts` are `(number, what it counts)`."""
+
+    title: str
+    questions: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    scenes: Sequence[str]
+
+
+def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Drawn) -> None:
+    boxes = _body(sections, drawn)
+    pages = paginate(boxes)
+    starts = {
+        placed.box.key: number for number, page in enumerate(pages, 2) for placed in page if placed.box.key
+    }
+    front = paginate(_cover(cover, [(section.title, starts[section.key]) for section in sections]))
+    shift = len(front) - 1
+    if shift:
+        front = paginate(_cover(cover, [(s.title, starts[s.key] + shift) for s in sections]))
+    metadata = {"Title": cover.title, "CreationDate": None, "Creator": None, "Producer": None}
+    with rc_context(STYLE), PdfPages(path, metadata=metadata) as document:
+        for number, page in enumerate([*front, *pages], 1):
+            document.savefig(_page(page, number, "" if number == 1 else cover.title))
+
+
+def _body(sections: Sequence[Section], drawn: Drawn) -> list[Box]:
+    by_panel = sorted(drawn.plots, key=lambda one: _place(sections, one[0].panel))
+    figures = [Numbered(number, kind, plot) for number, (kind, plot) in enumerate(by_panel, 1)]
+    boxes: list[Box] = []
+    for section in sections:
+        own = [one for one in figures if one.kind.panel == section.key]
+        boxes += section_boxes(section, own)
+        lacking = sum(kind.panel == section.key for kind, _ in drawn.left_out)
+        if lacking:
+            told = (
+                f"{lacking} more figures of this kind are not drawn; report.html and points.parquet hold all."
+            )
+            boxes += paragraph(told, QUIET)
+    return boxes
+
+
+def _place(sections: Sequence[Section], key: str) -> int:
+    return next((place for place, section in enumerate(sections) if section.key == key), len(sections))
+
+
+def _cover(cover: Cover, contents: Sequence[tuple[str, int]]) -> list[Box]:
+    boxes = [Box(120, rules=[Rule(0, ROOM, 118, 1.2)]), gap(16)]
+    boxes += paragraph(_clipped(cover.title, 160), TITLE, after=4)
+    boxes += paragraph("Report of circuit-sweep: faithfulness against sparsity of circuits", QUIET, after=22)
+    for question in cover.questions[:COVERED]:
+        boxes += paragraph(_clipped(question, 400), Face(size=12.5, italic=True), after=8)
+    boxes.append(gap(14))
+    for value, what in cover.facts:
+        boxes.append(
+            Box(19, [Text(86, 12, value, Face(size=13, bold=True), "right"), Text(96, 12, what, BODY)])
+        )
+    if cover.scenes:
+        boxes += [gap(16), *paragraph("Scenes", HEADING, after=3, keep=True)]
+        for scene in cover.scenes[:COVERED]:
+            boxes += paragraph(_clipped(scene, 300), CAPTION, after=1)
+        if len(cover.scenes) > COVERED:
+            boxes += paragraph(f"… and {len(cover.scenes) - COVERED} more", CAPTION)
+    boxes += [gap(16), *paragraph("Contents", HEADING, after=3, keep=True)]
+    for title, page in contents:
+        texts = [Text(0, 11, title, BODY), Text(ROOM, 11, str(page), BODY, "right")]
+        boxes.append(Box(15, texts, [Rule(0, ROOM, 14, 0.2)]))
+    return boxes
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _page(placed: Sequence[Placed], number: int, headline: str) -> Figure:
+    page = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
+    if headline:
+        _text(page, Text(0, 0, _clipped(headline, 100), QUIET), _HEADLINE)
+        _rule(page, Rule(0, ROOM, 0, 0.3), _HEADLINE + 6)
+    _text(page, Text(ROOM / 2, 0, str(number), QUIET, "center"), _FOOT)
+    for one in placed:
+        for text in one.box.texts:
+            _text(page, text, one.top)
+        for rule in one.box.rules:
+            _rule(page, rule, one.top)
+    _plots(page, [one for one in placed if one.box.plots])
+    return page
+
+
+def _text(page: Figure, text: Text, top: float) -> None:
+    page.text(
+        (LEFT + text.x) / WIDTH,
+        1 - (top + text.y) / HEIGHT,
+        printable(text.text, text.face),
+        fontproperties=text.face.font,
+        color=text.face.colour,
+        ha=text.align,
+        va="baseline",
+        parse_math=False,
+    )
+
+
+def _rule(page: Figure, rule: Rule, top: float) -> None:
+    ends, y = ((LEFT + rule.start) / WIDTH, (LEFT + rule.end) / WIDTH), 1 - (top + rule.y) / HEIGHT
+    page.add_artist(Line2D(ends, (y, y), linewidth=rule.thickness, color=rule.colour or GREY))
+
+
+def _plots(page: Figure, rows: Sequence[Placed]) -> None:
+    """Figures as parts of the page: a grid with a row for each pair and one for what is between pairs."""
+    if not rows:
+        return
+    edges = [TOP]
+    for one in rows:
+        edges += [one.top, one.top + 72 * max(plot.size[1] for plot in one.box.plots)]
+    heights = [below - above for above, below in zip(edges, edges[1:], strict=False)]
+    rect = (LEFT / WIDTH, 1 - edges[-1] / HEIGHT, ROOM / WIDTH, (edges[-1] - TOP) / HEIGHT)
+    page.set_layout_engine(ConstrainedLayoutEngine(rect=rect, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
+    grid = GridSpec(len(heights), 2, figure=page, height_ratios=[max(height, 0.1) for height in heights])
+    for number, one in enumerate(rows):
+        for place, plot in enumerate(one.box.plots):
+            plot.draw(page.add_subfigure(grid[2 * number + 1, place]), plot.rows)
+    page.draw_without_rendering()
+    page.set_layout_engine("none")

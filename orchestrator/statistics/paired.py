@@ -1,0 +1,147 @@
+"""Two methods on one scene: the mean difference of their curves, how sure it is, and whether seeds tell.
+
+At an edge budget a seed has its best circuit by validation with at most that many edges, and that
+circuit's test divergence counts, as in every band (pareto.py). Curves are compared from the smallest
+budget at which every seed of both has a circuit to the largest size that both were evaluated at; their
+mean over that range is taken over the logarithm of the budget, exactly, since curves are steps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.statistics.bootstrap import Interval, over_both, over_examples, over_seeds
+from orchestrator.statistics.pareto import Floats, Ints, best_within, edge_budgets
+from orchestrator.statistics.permutation import Significance, sign_flip_test, split_test
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One method at common budgets: test divergence [seeds, budgets] of each seed's circuits, and where
+    it is known their mean over the budgets for each example, [seeds, examples]. `fixed`: the method does
+    not depend on the seed and has one row."""
+
+    seeds: Ints
+    divergence: Floats
+    examples: Floats | None = None
+    fixed: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first method's divergence minus the second's: below 0 the first is better.
+
+    mean: over seeds and budgets. at_budgets [budgets]: mean over seeds. by_seed: the means over budgets of
+    paired seeds, else empty; `differing` of them are not 0 beyond rounding. better, worse: shares of the
+    (logarithmic) budget range in which the first is better, worse. Intervals as in bootstrap.py; None
+    where there is nothing to resample. significance: None where neither method depends on the seed.
+    """
+
+    paired: bool
+    num_seeds: tuple[int, int]
+    mean: float
+    at_budgets: Floats
+    by_seed: Floats
+    differing: int
+    better: float
+    worse: float
+    seeds: Interval | None
+    examples: Interval | None
+    both: Interval | None
+    significance: Significance | None
+
+
+def common_budgets(num_edges_total: int, sizes: tuple[Ints, Ints], seeds: tuple[Ints, Ints]) -> Ints:
+    """Budgets of `edge_budgets` in the range where two methods can be compared; empty when there is none.
+
+    `sizes` and `seeds`: number of edges and seed of each circuit, of either method.
+    """
+    smallest = [
+        edges[own == seed].min() for edges, own in zip(sizes, seeds, strict=True) for seed in np.unique(own)
+    ]
+    low, high = max(*smallest, 1), min(edges.max() for edges in sizes)
+    budgets = edge_budgets(num_edges_total, np.append(np.concatenate(sizes), [low, max(high, 1)]))
+    return budgets[(budgets >= low) & (budgets <= high)]
+
+
+def chosen(num_edges: Ints, validation: Floats, seeds: Ints, budgets: Ints) -> tuple[Ints, Ints]:
+    """The seeds [seeds] and the index of each one's circuit at each budget, [seeds, budgets]; -1 for none."""
+    names = np.unique(seeds)
+    rows = np.full((len(names), len(budgets)), -1, dtype=np.int64)
+    for place, name in enumerate(names):
+        own = np.flatnonzero(seeds == name)
+        best = best_within(num_edges[own], validation[own], budgets)
+        rows[place, best >= 0] = own[best[best >= 0]]
+    return names, rows
+
+
+def log_weights(budgets: Ints) -> Floats:
+    """Each budget's share of the logarithmic range: what lies from it to the next. The last has none,
+    unless it is the only one."""
+    if len(budgets) == 1:
+        return np.ones(1)
+    widths = np.append(np.diff(np.log(budgets)), 0.0)
+    return widths / widths.sum()
+
+
+def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) -> Comparison:
+    """`weights` [budgets] sum to 1; a difference of at most `rounding` counts as none in the test and in
+    the shares. Divergences are finite.
+
+    Seeds are paired when both methods have the same ones and depend on them. Intervals over examples need
+    per-example values of both, of the same examples.
+    """
+    paired = are_paired(one, other)
+    means = [sample.divergence @ weights for sample in (one, other)]
+    at_budgets = one.divergence.mean(axis=0) - other.divergence.mean(axis=0)
+    by_seed = means[0] - means[1] if paired else np.empty(0)
+    mean = float(means[0].mean() - means[1].mean())
+    examples = both = None
+    some = max(len(one.seeds), len(other.seeds)) > 1
+    if one.examples is not None and other.examples is not None:
+        examples = over_examples(one.examples.mean(axis=0) - other.examples.mean(axis=0))
+        if some:
+            both = over_both(*_resampled(paired, one.examples, other.examples))
+    seeds = over_seeds(*_resampled(paired, *means)) if some else None
+    return Comparison(
+        paired=paired,
+        num_seeds=(len(one.seeds), len(other.seeds)),
+        mean=mean,
+        at_budgets=at_budgets,
+        by_seed=by_seed,
+        differing=int((np.abs(by_seed) > rounding).sum()),
+        better=float(weights[at_budgets < -rounding].sum()),
+        worse=float(weights[at_budgets > rounding].sum()),
+        seeds=seeds,
+        examples=examples,
+        both=both,
+        significance=None if one.fixed and other.fixed else _significance(paired, by_seed, means, rounding),
+    )
+
+
+def difference_at(one: Sample, other: Sample, place: int) -> tuple[float, Interval | None]:
+    """At a single budget: the mean difference, and its interval over seeds where there are several."""
+    left, right = one.divergence[:, place], other.divergence[:, place]
+    mean = float(left.mean() - right.mean())
+    if max(len(left), len(right)) < 2:
+        return mean, None
+    return mean, over_seeds(*_resampled(are_paired(one, other), left, right))
+
+
+def _resampled(paired: bool, one: Floats, other: Floats) -> tuple[Floats, Floats | None]:
+    """What is resampled by seed: the differences of paired seeds, or each method's own."""
+    return (one - other, None) if paired else (one, other)
+
+
+def are_paired(one: Sample, other: Sample) -> bool:
+    """Whether both have the same seeds and depend on them."""
+    return not (one.fixed or other.fixed) and np.array_equal(one.seeds, other.seeds)
+
+
+def _significance(paired: bool, by_seed: Floats, means: list[Floats], rounding: float) -> Significance:
+    if paired:
+        return sign_flip_test(np.where(np.abs(by_seed) <= rounding, 0.0, by_seed))
+    result = split_test(*means)
+    if abs(means[0].mean() - means[1].mean()) <= rounding:
+        return Significance(1.0, result.smallest, result.exact)
+    return result

@@ -1,0 +1,94 @@
+"""LaTeX tables: escaped, and read strictly."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from orchestrator.report.findings import Findings
+from orchestrator.report.latex import escape, latex_tables, tabular
+from orchestrator.report.page import sections_of
+from orchestrator.report.panels.blocks import Column, Table
+from orchestrator.results import Results
+from tests.run_folders import Runs, gated_sweep, hostile_sweep
+
+# A strict reading of the LaTeX that is written: commands of a short list, balanced braces and
+# environments, as many cells in every row as the tabular has columns.
+COMMANDS = {
+    *("begin", "end", "toprule", "midrule", "bottomrule", "multicolumn", "textit", "raggedright", "par"),
+    *("textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar"),
+    *("textquotedbl", "textquotesingle", "textasciigrave", "textperiodcentered", "ldots"),
+    *("leq", "geq", "times", "pm", "infty", "emptyset", "rightarrow", "varepsilon", "Vert"),
+    *("{", "}", "$", "&", "#", "%", "_", "\\", ","),
+}
+
+
+def tokens(text: str) -> Iterator[str]:
+    """Commands and letters; raises for a command that is not in the list."""
+    for match in re.finditer(r"\\([a-zA-Z]+|.)|(.)", text, re.DOTALL):
+        if match[1] is not None and match[1] not in COMMANDS:
+            raise AssertionError(f"\\{match[1]}")
+        yield match[0]
+
+
+def check_latex(text: str) -> None:
+    comment, _, body = text.partition("\n")
+    assert comment.startswith("% ")
+    assert all(letter.isascii() or "À" <= letter <= "ÿ" for letter in body)
+    stacked = r"\\begin\{tabular\}\[b\]\{@\{\}[lr]@\{\}\}(.*?)\\end\{tabular\}"
+    body = re.sub(stacked, lambda match: match[1].replace(r" \\ ", " "), body)
+    opening, *lines, last, end = body.splitlines()
+    match = re.fullmatch(r"\\begin\{tabular\}\{@\{\}((?:[lr]|p\{6cm\})*)@\{\}\}", opening)
+    assert match and (last, end) == (r"\bottomrule", r"\end{tabular}")
+    columns = len(re.findall(r"[lr]|p\{6cm\}", match[1]))
+    assert lines[0] == r"\toprule" and r"\midrule" in lines
+    for line in lines:
+        found = list(tokens(line))
+        depths = list(accumulate((token == "{") - (token == "}") for token in found))
+        assert min(depths) >= 0 and depths[-1] == 0, line
+        assert found.count("$") % 2 == 0 and not set(found) & set("%#~^_"), line
+        if line not in (r"\toprule", r"\midrule"):
+            assert found[-1] == "\\\\" and found.count("\\\\") == 1, line
+            spans = line.startswith(rf"\multicolumn{{{columns}}}{{@{{}}l}}")
+            assert found.count("&") == (0 if spans else columns - 1), line
+
+
+def test_latex_is_escaped() -> None:
+    assert escape("50 % of a_b & c$d #1 {x} ^ ~ \\") == (
+        r"50 \% of a\_b \& c\$d \#1 \{x\} \textasciicircum{} \textasciitilde{} \textbackslash{}"
+    )
+    assert escape("a--b é 漢\n≤ ε") == r"a-{}-{}b é [U+6F22] $\leq$ $\varepsilon$"
+
+
+@pytest.mark.parametrize("sweep", [gated_sweep, hostile_sweep])
+def test_every_table_can_be_read(sweep: Callable[[Path], Runs], tmp_path: Path) -> None:
+    findings = Findings.of(Results.load([sweep(tmp_path).folder]))
+    tables = latex_tables(findings, sections_of(findings))
+    assert "sparsest.tex" in tables and any(name.startswith("fronts-") for name in tables)
+    for name, text in tables.items():
+        assert re.fullmatch(r"[a-z0-9-]{1,100}\.tex", name)
+        check_latex(text)
+
+
+def test_a_latex_table_groups_rows_by_scene() -> None:
+    columns = [Column("Scene"), Column("Method"), Column("Edges", numeric=True)]
+    text = tabular(
+        Table("A & B\nC", columns, [["s_1", "EAP", "3"], ["s_1", "random", "94"], ["s2", "EAP", "–"]])
+    )
+    assert text.splitlines() == [
+        "% A & B C. Written by circuit-sweep; needs \\usepackage{booktabs}.",
+        "\\begin{tabular}{@{}lr@{}}",
+        "\\toprule",
+        "Method & Edges \\\\",
+        "\\midrule",
+        "\\multicolumn{2}{@{}l}{\\textit{s\\_1}} \\\\",
+        "EAP & 3 \\\\",
+        "random & 94 \\\\",
+        "\\midrule",
+        "\\multicolumn{2}{@{}l}{\\textit{s2}} \\\\",
+        "EAP & -- \\\\",
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]

@@ -1,0 +1,99 @@
+"""The knee of a front, its spread over seeds, and many hypervolumes at once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.statistics.bootstrap import draws
+from orchestrator.statistics.knee import knee, knees_over_seeds
+from orchestrator.statistics.pareto import dominated_shares, front, hypervolume
+
+
+def test_the_knee_of_a_hyperbola() -> None:
+    """y = 1 / x on [1/a, a]: farthest below its chord, which has slope -1, at x = 1."""
+    x = np.geomspace(1 / 8, 8, 301)
+    found = knee(x, 1 / x)
+    assert found is not None and x[found.index] == pytest.approx(1, rel=0.02)
+    assert found.distance == pytest.approx(1 - 2 * (1 - 1 / 8) / (8 - 1 / 8), abs=1e-3)
+
+
+def test_the_knee_by_hand() -> None:
+    found = knee([0, 1, 2, 4], [8, 3, 2, 0])
+    assert found is not None and found.index == 1
+    assert found.distance == pytest.approx(1 - 1 / 4 - 3 / 8)
+
+
+@pytest.mark.parametrize(
+    "x, y",
+    [([], []), ([1], [1]), ([0, 1], [1, 0]), ([0, 1, 2], [2, 1, 0]), ([0, 1, 2], [2, 1.9, 0])],
+    ids=["nothing", "one", "two", "straight", "bulging"],
+)
+def test_fronts_without_a_knee(x: list[float], y: list[float]) -> None:
+    assert knee(x, y) is None
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 100), st.floats(-5, 5))
+def test_the_scale_of_the_axes_does_not_move_it(across: float, down: float, shift: float) -> None:
+    x, y = np.array([0.0, 0.7, 1.0, 2.0, 3.0]), np.array([5.0, 2.0, 1.6, 1.0, 0.5])
+    here, there = knee(x, y), knee(across * x + shift, down * y - shift)
+    assert here is not None and there is not None
+    assert here.index == there.index and here.distance == pytest.approx(there.distance)
+
+
+def test_knees_over_seeds_by_enumeration() -> None:
+    """Against all 27 ways to draw three seeds, each with its own front and knee."""
+    generator = np.random.default_rng(1)
+    seeds = np.repeat([3, 5, 9], 12)
+    x = np.tile(np.linspace(-3, 0, 12), 3)
+    costs = np.column_stack((x, np.exp(-2 * (x + 3)) + generator.uniform(0, 0.3, 36)))
+    found = knees_over_seeds(costs, seeds)
+    right: dict[int, float] = {}
+    for drawn in np.ndindex(3, 3, 3):
+        pool = np.flatnonzero(np.isin(seeds, np.array([3, 5, 9])[list(set(drawn))]))
+        best = pool[front(costs[pool])]
+        bend = knee(*costs[best].T)
+        if bend is not None:
+            right[best[bend.index]] = right.get(best[bend.index], 0) + 1 / 27
+    told: dict[int, float] = {}
+    for row, weight in zip(found.rows.tolist(), found.weights, strict=True):
+        told[row] = told.get(row, 0) + weight
+    assert told == pytest.approx(right) and len(told) > 1
+    assert found.without == pytest.approx(1 - sum(right.values()))
+
+
+def test_resamples_without_a_knee_are_counted() -> None:
+    """Seed 0 has a knee, seed 1 alone does not: it is drawn alone in a quarter of the resamples."""
+    costs = np.array([[0, 8], [1, 3], [4, 0], [0, 9], [4, 8]], dtype=float)
+    found = knees_over_seeds(costs, np.array([0, 0, 0, 1, 1]))
+    assert found.without == pytest.approx(0.25) and set(found.rows.tolist()) == {1}
+    assert found.weights.sum() == pytest.approx(0.75)
+
+
+def test_many_seeds_are_drawn() -> None:
+    generator = np.random.default_rng(2)
+    costs, seeds = generator.uniform(size=(60, 2)), np.repeat(np.arange(12), 5)
+    found = knees_over_seeds(costs, seeds)
+    assert found.weights.sum() + found.without == pytest.approx(1)
+    assert len(draws(12).weights) == 2000
+    again = knees_over_seeds(costs, seeds)
+    assert (found.rows == again.rows).all() and (found.weights == again.weights).all()
+
+
+COSTS = st.lists(st.tuples(st.floats(-3, 0), st.floats(-0.5, 2)), min_size=1, max_size=12)
+
+
+@given(st.lists(COSTS, min_size=1, max_size=4), st.floats(0.1, 1.5))
+def test_many_hypervolumes_at_once_are_the_single_ones(many: list[list], top: float) -> None:
+    x = np.sort(np.array([cost[0] for cost in many[0]]))
+    rows = [np.resize([cost[1] for cost in costs], len(x)) for costs in many]
+    found = dominated_shares(x, np.array(rows), -2.5, 0.0, np.full(len(rows), top))
+    right = [hypervolume(np.column_stack((x, row)), (-2.5, 0.0), (0.0, top)) for row in rows]
+    assert found == pytest.approx(right, abs=1e-12)
+
+
+def test_what_is_not_finite_dominates_nothing() -> None:
+    x, y = np.array([-2.0, -1.0]), np.array([[np.nan, 0.5], [np.inf, 0.5], [0.5, np.nan]])
+    shares = dominated_shares(x, y, -2.0, 0.0, np.ones(3))
+    assert shares == pytest.approx([0.25, 0.25, 0.5])
+    assert np.isnan(dominated_shares(x, y, -2.0, 0.0, np.array([np.nan, np.inf, 0.0]))).all()
