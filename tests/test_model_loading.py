@@ -163,8 +163,6 @@ def test_what_the_hub_does_not_have(folder: Path, monkeypatch: pytest.MonkeyPatc
     with serving(monkeypatch, {FIRST: folder}), joined() as ranks:
         with pytest.raises(SpecError, match="^model.hub: cannot load c/d at main: the hub has no such model"):
             load(ModelSpec(hub="c/d"), ranks, 0)
-        with pytest.raises(SpecError, match="^model.hub: cannot load a b at main: "):
-            load(ModelSpec(hub="a b"), ranks, 0)
         with pytest.raises(
             SpecError, match="a/b at gone: the model has no commit, tag or branch of that name"
         ):
@@ -291,3 +289,14 @@ def test_a_sweep_of_a_gguf_file(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(SpecError, match=f"q.yaml:4: {said}"):
             sweep(tmp_path, path)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "a/b", "EleutherAI/pythia-70m", "x-y/Llama-3.2_1B", "_x/y.z"])
+def test_ids_of_the_hub_are_taken(name: str) -> None:
+    assert ModelSpec(hub=name).hub == name
+
+
+@pytest.mark.parametrize("name", ["", "no such/id x", "a/b/c", "../x", "a--b", "-a", "a.", "a/", 97 * "x"])
+def test_what_cannot_be_an_id_of_the_hub_is_refused_without_asking_it(name: str) -> None:
+    with pytest.raises(ValueError, match="allowed: `name` or `owner/name`"):
+        ModelSpec(hub=name)

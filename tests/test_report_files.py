@@ -167,13 +167,13 @@ def test_files_of_the_report_before_go_and_others_stay(tmp_path: Path) -> None:
     summary = summary_of(first) | {
         "files": {"../runs/small/sweep.yaml": "", "figures/../../runs": "", "x.txt": ""}
     }
-    live = write_files(results, tmp_path / "out", refresh_seconds=5)
+    live = write_files(results, tmp_path / "out", figures=False)
     assert "report.pdf" not in live.names and not any("/" in name for name in live.names)
     left = {path.relative_to(live.out).as_posix() for path in live.out.rglob("*") if path.is_file()}
     assert left == {*live.names, "figures/mine.png"}
     (tmp_path / "out" / "x.txt").write_text("mine")
     live.summary.write_text(json.dumps(summary))
-    write_files(results, tmp_path / "out", refresh_seconds=5)
+    write_files(results, tmp_path / "out", figures=False)
     assert (tmp_path / "out" / "x.txt").exists() and (runs.path / "small" / "sweep.yaml").exists()
 
 

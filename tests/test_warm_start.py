@@ -107,3 +107,16 @@ def test_impossible_starts_are_refused(fields: dict[str, Any], said: str) -> Non
 
 def test_a_preset_may_start_warm() -> None:
     assert parse(preset="reproduce", warm_start="eap").warm_start == "eap"
+
+
+def test_a_warm_start_is_a_curve_of_its_own() -> None:
+    plain = {"name": "edge_pruning", "target_sparsity": 0.9}
+    warm = {"warm_start": "eap"}
+    changed = ({}, warm, {"warm_start": "eap_ig"}, warm | {"variant": "x"})
+    titles = {EdgePruning.parse(plain | changes, "").title for changes in changed}
+    assert titles == {
+        "edge pruning",
+        "edge pruning (from EAP)",
+        "edge pruning (from EAP-IG)",
+        "edge pruning (from EAP, x)",
+    }

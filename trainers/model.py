@@ -54,6 +54,8 @@ class ModelSpec(Spec):
         if len(given) != 1:
             found = " and ".join(given) if given else "none of them"
             raise ValueError(f"found {found}; allowed: exactly one of builtin, path, hub")
+        if self.hub is not None:
+            hub.check_id(self.hub)
         if self.revision is not None and self.hub is None:
             raise ValueError("revision belongs to a hub model only")
         return self

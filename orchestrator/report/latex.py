@@ -18,7 +18,8 @@ from orchestrator.wording import percent, shortest, spread
 # Sections whose tables are about the run, not for a paper.
 LEFT_OUT = frozenset({"failures", "warnings", "versions"})
 # Letters per line of a column's head, and above which a text column is set as a paragraph.
-HEAD, PARAGRAPH = 16, 44
+HEAD, LONG = 16, 44
+_PARAGRAPH = "paragraph"
 NAME = 70  # characters of a file's name, before a digest
 
 _ESCAPED = {
@@ -35,7 +36,7 @@ _ESCAPED = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''{}",  # \textquotedbl needs T1 fonts
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
     "-": "-{}",  # two in a row would become a dash
@@ -54,6 +55,9 @@ _ESCAPED = {
     "ε": r"$\varepsilon$",
     "‖": r"$\Vert$",
 }
+
+# Latin letters and signs that LaTeX's default fonts lack.
+_NEED_T1 = "ÐÞðþ×÷"
 
 
 def latex_tables(findings: Findings, sections: Sequence[Section]) -> dict[str, str]:
@@ -105,9 +109,10 @@ def tabular(table: Table) -> str:
     columns, rows = table.columns[grouped:], table.rows
     kinds = [_kind(column, [row[place + grouped] for row in rows]) for place, column in enumerate(columns)]
     head = " & ".join(_head(column.title, kind) for column, kind in zip(columns, kinds, strict=True))
+    layout = "".join("r" if kind == "r" else "l" for kind in kinds)
     lines = [
         f"% {_one_line(table.caption)}. Written by circuit-sweep; needs \\usepackage{{booktabs}}.",
-        rf"\begin{{tabular}}{{@{{}}{''.join(kinds)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
         r"\toprule",
         rf"{head} \\",
     ]
@@ -137,7 +142,7 @@ def _letters(text: str) -> Iterator[str]:
     for letter in text:
         if letter in _ESCAPED:
             yield _ESCAPED[letter]
-        elif letter.isascii() or "À" <= letter <= "ÿ" and letter not in "×÷":
+        elif letter.isascii() or ("À" <= letter <= "ÿ" and letter not in _NEED_T1):
             yield letter
         else:
             yield f"[U+{ord(letter):04X}]"
@@ -146,7 +151,7 @@ def _letters(text: str) -> Iterator[str]:
 def _kind(column: Column, cells: Sequence[str]) -> str:
     if column.numeric:
         return "r"
-    return "p{6cm}" if max(map(len, cells), default=0) > PARAGRAPH else "l"
+    return _PARAGRAPH if max(map(len, cells), default=0) > LONG else "l"
 
 
 def _head(title: str, kind: str) -> str:
@@ -161,7 +166,7 @@ def _head(title: str, kind: str) -> str:
 
 def _cell(text: str, kind: str) -> str:
     told = re.sub(r"(?<=\d) \\%", r"\\,\\%", escape(text))
-    return rf"{{\raggedright {told}\par}}" if kind.startswith("p") else told
+    return rf"\parbox[t]{{4cm}}{{\raggedright {told}\strut}}" if kind == _PARAGRAPH else told
 
 
 def _one_line(text: str) -> str:

@@ -18,19 +18,10 @@ from orchestrator.tables import TABLES_SCHEMA
 # Raise when a key changes its name, type or meaning, or goes. A new key leaves it as it is.
 REPORT_SCHEMA = 1
 
-_CIRCUIT = {
-    "num_edges": "num_edges",
-    "num_edges_connected": "num_edges_connected",
-    "sparsity": "sparsity",
-    "divergence_validation": "divergence_validation",
-    "divergence_test": "divergence_test",
-    "truth_precision": "truth_precision",
-    "truth_recall": "truth_recall",
-    "seed": "seed",
-    "trial_id": "trial_id",
-    "point": "point",
-    "circuit": "circuit",
-}
+_CIRCUIT = (
+    *("num_edges", "num_edges_connected", "sparsity", "divergence_validation", "divergence_test"),
+    *("truth_precision", "truth_recall", "seed", "trial_id", "point", "circuit"),
+)
 _SUMS = ("steps", "examples", "backward_examples", "seconds", "cpu_seconds")
 
 Json = dict[str, Any]
@@ -106,9 +97,8 @@ def _method(findings: Findings, curve: Curve) -> Json:
 
 
 def _circuit(findings: Findings, row: Mapping[str, Any]) -> Json:
-    return {key: row[column] for key, column in _CIRCUIT.items()} | {
-        "settings": findings.settings.get(row["trial_id"], "")
-    }
+    settings = findings.settings.get(row["trial_id"], "")
+    return {name: row[name] for name in _CIRCUIT} | {"settings": settings}
 
 
 def _hypervolume(findings: Findings, curve: Curve) -> Json:

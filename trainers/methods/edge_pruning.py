@@ -69,6 +69,13 @@ class EdgePruning(GateTraining):
     )
     warm_highest: float = Field(4.0, description="of that with the largest; noise of init_std comes on top")
 
+    @property
+    def title(self) -> str:
+        """A start at an attribution's ranking is a method of its own."""
+        start = {"eap": "from EAP", "eap_ig": "from EAP-IG", None: ""}[self.warm_start]
+        told = ", ".join(part for part in (start, self.variant) if part)
+        return f"{self.label} ({told})" if told else self.label
+
     def asked(self) -> dict[str, Any]:
         preset = REPRODUCE if self.preset == "reproduce" else {}
         return {name: value for name, value in super().asked().items() if preset.get(name) != value}

@@ -29,7 +29,17 @@ FILES = [
     "model.safetensors.index.json",
 ]
 COMMIT = re.compile("[0-9a-f]{40}")
+# The hub's own rule for a name and for who owns it.
+NAME = r"(?![-.])(?!.*(?:--|\.\.))[\w.-]{1,96}(?<![-.])"
 TIMEOUT = 10.0  # seconds that the hub may be silent
+
+
+def check_id(name: str) -> None:
+    """Raises ValueError for what cannot be a model's id on the hub, without asking it."""
+    if not re.fullmatch(rf"(?:{NAME}/)?{NAME}", name, re.ASCII):
+        raise ValueError(
+            f"hub: found {name!r}; allowed: `name` or `owner/name`, each of letters, digits, - _ and ."
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from orchestrator.report.panels.blocks import (
 )
 from orchestrator.report.pdf.boxes import ROOM, Box, Rule, Text, gap, paragraph
 from orchestrator.report.pdf.tables import table_boxes
-from orchestrator.report.pdf.text import BODY, CAPTION, CODE, HEADING, QUIET, SECTION, lines
+from orchestrator.report.pdf.text import BODY, CAPTION, CODE, HEADING, QUIET, SECTION, clipped, lines
 
 _BETWEEN = 16.0  # two figures side by side
 INTERACTIVE = "report.html has an interactive view here."
@@ -57,7 +57,7 @@ def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
         high = 72 * max(one.plot.size[1] for one in pair)
         texts, deepest = [], 0.0
         for place, one in enumerate(pair):
-            told = f"Figure {one.number}. {one.plot.details}."
+            told = clipped(f"Figure {one.number}. {one.plot.details}.", 400)
             for row, line in enumerate(lines(told, CAPTION, wide)):
                 y = high + 6 + (row + 1) * CAPTION.leading
                 texts.append(Text(place * (wide + _BETWEEN), y, line, CAPTION))
@@ -68,20 +68,24 @@ def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
 def _block(block: Block, has_figures: bool) -> list[Box]:
     match block:
         case Paragraph(text, quiet):
-            return paragraph(text, QUIET if quiet else BODY)
+            return paragraph(clipped(text, 2000), QUIET if quiet else BODY)
         case Heading(text):
-            return [gap(4), *paragraph(text, HEADING, after=4, keep=True)]
+            return [gap(4), *paragraph(clipped(text, 200), HEADING, after=4, keep=True)]
         case Table():
-            caption = paragraph(block.caption, CAPTION, after=3, keep=True) if block.rows else []
-            return [*caption, *table_boxes(block)]
+            return [*(_caption(block.caption) if block.rows else []), *table_boxes(block)]
         case Matrix():
-            return [*paragraph(block.caption, CAPTION, after=3, keep=True), *table_boxes(_as_table(block))]
+            return [*_caption(block.caption), *table_boxes(_as_table(block))]
         case Edges():
-            return paragraph(", ".join(_edge(*edge) for edge in block.edges), CODE, x=10, room=ROOM - 10)
+            edges = ", ".join(_edge(*edge) for edge in block.edges)
+            return paragraph(clipped(edges, 4000), CODE, x=10, room=ROOM - 10)
         case Details():
             return _details(block, has_figures)
         case _:
             return [] if has_figures else paragraph(INTERACTIVE, QUIET)
+
+
+def _caption(text: str) -> list[Box]:
+    return paragraph(clipped(text, 200), CAPTION, after=3, keep=True)
 
 
 def _details(block: Details, has_figures: bool) -> list[Box]:
@@ -89,8 +93,8 @@ def _details(block: Details, has_figures: bool) -> list[Box]:
     if has_figures and all(isinstance(inner, Chart) for inner in block.blocks):
         return []
     if not block.open:
-        return paragraph(f"{block.summary} (folded in report.html)", QUIET, after=3)
-    boxes = paragraph(block.summary, HEADING, after=3, keep=True)
+        return paragraph(f"{clipped(block.summary, 300)} (folded in report.html)", QUIET, after=3)
+    boxes = paragraph(clipped(block.summary, 300), HEADING, after=3, keep=True)
     for inner in block.blocks:
         boxes += _block(inner, has_figures)
     return boxes

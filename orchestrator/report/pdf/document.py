@@ -29,7 +29,7 @@ from orchestrator.report.pdf.boxes import (
     paginate,
     paragraph,
 )
-from orchestrator.report.pdf.text import BODY, CAPTION, GREY, HEADING, QUIET, TITLE, Face, printable
+from orchestrator.report.pdf.text import BODY, CAPTION, GREY, HEADING, QUIET, TITLE, Face, clipped, printable
 
 # Questions and scenes listed on the first page, each.
 COVERED = 8
@@ -72,9 +72,7 @@ def _body(sections: Sequence[Section], drawn: Drawn) -> list[Box]:
         boxes += section_boxes(section, own)
         lacking = sum(kind.panel == section.key for kind, _ in drawn.left_out)
         if lacking:
-            told = (
-                f"{lacking} more figures of this kind are not drawn; report.html and points.parquet hold all."
-            )
+            told = f"{lacking} more figures are not drawn; report.html and points.parquet hold all."
             boxes += paragraph(told, QUIET)
     return boxes
 
@@ -85,10 +83,10 @@ def _place(sections: Sequence[Section], key: str) -> int:
 
 def _cover(cover: Cover, contents: Sequence[tuple[str, int]]) -> list[Box]:
     boxes = [Box(120, rules=[Rule(0, ROOM, 118, 1.2)]), gap(16)]
-    boxes += paragraph(_clipped(cover.title, 160), TITLE, after=4)
+    boxes += paragraph(clipped(cover.title, 160), TITLE, after=4)
     boxes += paragraph("Report of circuit-sweep: faithfulness against sparsity of circuits", QUIET, after=22)
     for question in cover.questions[:COVERED]:
-        boxes += paragraph(_clipped(question, 400), Face(size=12.5, italic=True), after=8)
+        boxes += paragraph(clipped(question, 400), Face(size=12.5, italic=True), after=8)
     boxes.append(gap(14))
     for value, what in cover.facts:
         boxes.append(
@@ -97,7 +95,7 @@ def _cover(cover: Cover, contents: Sequence[tuple[str, int]]) -> list[Box]:
     if cover.scenes:
         boxes += [gap(16), *paragraph("Scenes", HEADING, after=3, keep=True)]
         for scene in cover.scenes[:COVERED]:
-            boxes += paragraph(_clipped(scene, 300), CAPTION, after=1)
+            boxes += paragraph(clipped(scene, 300), CAPTION, after=1)
         if len(cover.scenes) > COVERED:
             boxes += paragraph(f"… and {len(cover.scenes) - COVERED} more", CAPTION)
     boxes += [gap(16), *paragraph("Contents", HEADING, after=3, keep=True)]
@@ -107,14 +105,10 @@ def _cover(cover: Cover, contents: Sequence[tuple[str, int]]) -> list[Box]:
     return boxes
 
 
-def _clipped(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
 def _page(placed: Sequence[Placed], number: int, headline: str) -> Figure:
     page = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
     if headline:
-        _text(page, Text(0, 0, _clipped(headline, 100), QUIET), _HEADLINE)
+        _text(page, Text(0, 0, clipped(headline, 100), QUIET), _HEADLINE)
         _rule(page, Rule(0, ROOM, 0, 0.3), _HEADLINE + 6)
     _text(page, Text(ROOM / 2, 0, str(number), QUIET, "center"), _FOOT)
     for one in placed:

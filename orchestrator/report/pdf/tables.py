@@ -5,10 +5,21 @@ from dataclasses import replace
 
 from orchestrator.report.panels.blocks import Column, Table
 from orchestrator.report.pdf.boxes import ROOM, Box, Rule, Text, gap, paragraph
-from orchestrator.report.pdf.text import CELL, CODE, QUIET, Face, lines, longest_word, printable, width
+from orchestrator.report.pdf.text import (
+    CELL,
+    CODE,
+    QUIET,
+    Face,
+    clipped,
+    lines,
+    longest_word,
+    printable,
+    width,
+)
 
 # Rows of a table in print; the page shows more, and the parquet files hold all.
 ROWS = 60
+CELL_LENGTH = 300  # characters of a cell
 _GAP = 9.0  # between columns
 _NARROW = 46.0  # what a column of text is not made narrower than
 _EASY = 90.0  # the widest column of text, where it must wrap
@@ -18,7 +29,7 @@ _SCALES = (1.0, 0.88, 0.76)  # of the type, the first that gives text room
 def table_boxes(table: Table) -> list[Box]:
     if not table.columns or not table.rows:
         return []
-    rows = table.rows[:ROWS]
+    rows = [[clipped(cell, CELL_LENGTH) for cell in row] for row in table.rows[:ROWS]]
     for scale in _SCALES:
         faces = [_scaled(CODE if column.code else CELL, scale) for column in table.columns]
         heads = replace(_scaled(CELL, scale), bold=True)

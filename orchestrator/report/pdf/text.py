@@ -89,6 +89,11 @@ def lines(text: str, face: Face, room: float) -> list[str]:
     return found
 
 
+def clipped(text: str, longest: int) -> str:
+    """The text, or its beginning with an ellipsis: what comes from outside may be long."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def longest_word(texts: Sequence[str], face: Face) -> float:
     return max((width(word, face) for text in texts for word in printable(text, face).split(" ")), default=0)
 
