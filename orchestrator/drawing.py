@@ -34,6 +34,7 @@ from orchestrator.circuits.paths import (
     place_of,
     served,
 )
+from orchestrator.wording import count
 
 MAX_EDGES = 1000  # beyond this a picture shows nothing
 MAX_PIXELS = 20_000  # either way
@@ -58,11 +59,26 @@ class Piece:
 
 
 def draw(circuit: Circuit, title: str, form: Format = "png") -> bytes:
-    """The edges on kept paths, as wide as their scores are large. The same circuit is the same bytes."""
+    """The edges on kept paths, as wide as their scores are large; the title tells how many kept edges
+    are on none. The same circuit is the same bytes."""
     shape, connected = circuit.graph.shape, circuit.connected()
     scores = connected.scores[connected.kept].tolist()
     shared = shape.query_heads // shape.key_value_heads
+    if undrawn := off_paths(circuit):
+        title += f"\n{undrawn}"
     return draw_circuit(connected.edges, title, scores, shared, form)
+
+
+def off_paths(circuit: Circuit) -> str | None:
+    """Says how many kept edges lie on no path from input to output; None when all are on one."""
+    kept, connected = circuit.num_edges, circuit.connected().num_edges
+    if kept == connected:
+        return None
+    verb = "lies" if connected == 1 else "lie"
+    return (
+        f"{connected:,} of {count(kept, 'kept edge')} {verb} on a path; "
+        f"{kept - connected:,} {'is' if kept - connected == 1 else 'are'} not drawn"
+    )
 
 
 def draw_circuit(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 if TYPE_CHECKING:
+    from trainers.evaluation.knows import Knowledge
     from trainers.evaluation.show import Scored, ShownExample, ShownTask
     from trainers.trial import TrialSpec
 
@@ -47,7 +48,7 @@ def show(
     """Print examples of SPEC's task as the model reads them, and what the full model scores.
 
     Loads the model into this process. What the tokenizer made unusable is counted; a full model that
-    is not above chance, by two standard errors on 200 examples, is flagged.
+    is not above chance, by two standard errors on 200 examples, is flagged; fewer than 20 are too few.
 
     \b
     Example:
@@ -76,11 +77,15 @@ def _trial(spec: Path, number: int) -> tuple["TrialSpec", int]:
 
 def _as_json(shown: "ShownTask") -> dict[str, Any]:
     levels = shown.knowledge.levels
-    told = {name: asdict(level) | {"above_chance": level.above_chance} for name, level in levels.items()}
+    few = _too_few(shown.knowledge)
+    told = {
+        name: asdict(level) | {"above_chance": None if few else level.above_chance}
+        for name, level in levels.items()
+    }
     knowledge = {
         "examples": shown.knowledge.examples,
         "levels": told,
-        "warnings": list(shown.knowledge.warnings()),
+        "warnings": [few] if few else list(shown.knowledge.warnings()),
     }
     return asdict(shown) | {"knowledge": knowledge}
 
@@ -89,7 +94,7 @@ def _as_text(shown: "ShownTask", number: int, trials: int) -> str:
     sizes = ", ".join(f"{size} {split}" for split, size in shown.sizes.items())
     lines = [
         f"{shown.model} {shown.task}, trial {number} of {trials}, on {shown.device}",
-        f"examples: {sizes}" + (" (in-sample: the same ones)" if shown.in_sample else ""),
+        f"examples: {sizes}{_in_sample(shown)}",
         f"test set: {shown.test_set}",
     ]
     lines += [f"dropped: {count} because {reason}" for reason, count in shown.dropped.items()]
@@ -97,6 +102,18 @@ def _as_text(shown: "ShownTask", number: int, trials: int) -> str:
     for place, example in enumerate(shown.examples, start=1):
         lines += ["", f"{shown.split} example {place}", *_example_lines(example, shown.answer_is)]
     return "\n".join([*lines, "", *_knowledge_lines(shown)])
+
+
+def _in_sample(shown: "ShownTask") -> str:
+    if not shown.in_sample:
+        return ""
+    if shown.same_splits:
+        return " (in-sample: the splits are the same examples)"
+    if not shown.tests_trained_on:  # the same text, with another answer in its last tokens
+        return " (in-sample: test prompts are in the training set)"
+    tests, seen = shown.sizes["test"], shown.tests_trained_on
+    verb = "example is" if tests == 1 else "examples are"
+    return f" (in-sample: {seen} of the {tests} test {verb} in the training set)"
 
 
 def _example_lines(example: "ShownExample", answer_is: str) -> list[str]:
@@ -141,7 +158,25 @@ def _knowledge_lines(shown: "ShownTask") -> list[str]:
     ]
     head = ("metric", "mean", "std. error", "chance", "on unrelated answers")
     lines = [f"the full model on {known.examples} {shown.split} examples", *table(head, rows), ""]
+    if few := _too_few(known):
+        return [*lines, few]
     if warnings := known.warnings():
         return lines + [f"NOT ABOVE CHANCE: {line}" for line in warnings]
-    stated = any(level.chance is not None for level in known.levels.values())
-    return [*lines, "above chance" if stated else "the task states no chance level"]
+    return [*lines, "above chance" if _states_chance(known) else "the task states no chance level"]
+
+
+def _states_chance(known: "Knowledge") -> bool:
+    return any(level.chance is not None for level in known.levels.values())
+
+
+def _too_few(known: "Knowledge") -> str | None:
+    """Instead of a judgement, where there is one to make and too little to make it from."""
+    from trainers.evaluation.knows import ENOUGH
+
+    if not known.too_few or not _states_chance(known):
+        return None
+    verb = "example is" if known.examples == 1 else "examples are"
+    return (
+        f"{known.examples} {verb} too few to judge whether the model is above chance; "
+        f"at least {ENOUGH} are needed"
+    )

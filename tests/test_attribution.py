@@ -64,13 +64,13 @@ class Untouched:
             }
 
     def metric(self, name: str, logits: Tensor) -> float:
-        """Summed over the examples; higher is better."""
+        """The mean over the examples; higher is better."""
         last = logits[:, -1]
         if name == "logit_difference":
             right, wrong = last.gather(1, self.answers[:, None]), last.gather(1, self.wrong[:, None])
-            return float((right - wrong).sum())
+            return float((right - wrong).mean())
         theirs = F.log_softmax(self.full, -1)
-        return -float((theirs.exp() * (theirs - F.log_softmax(last, -1))).sum())
+        return -float((theirs.exp() * (theirs - F.log_softmax(last, -1))).sum(-1).mean())
 
     def masked(self, name: str, gate: Callable[[str, str], float]) -> float:
         return self.metric(name, self.naive.masked_logits(self.clean, self.carried, gate, self.order))
@@ -160,7 +160,7 @@ def test_eap_ig_converges_to_the_exact_integral(
     for rows in components(session.graph) if name == "eap_ig_activations" else ():
         turned = untouched.order[rows]
         without = untouched.masked(metric, lambda w, _r, turned=turned: float(w not in turned))
-        assert float(found[64][rows].sum()) == pytest.approx(whole - without, rel=2e-3, abs=2e-3)
+        assert float(found[64][rows].sum()) == pytest.approx(whole - without, rel=2e-3, abs=2e-4)
 
 
 @pytest.mark.parametrize("name", SLOPES)
@@ -185,7 +185,7 @@ def assert_converges(found: dict[int, Tensor], places: list[tuple[int, int]], ex
         for steps, scores in found.items()
     }
     scale = np.abs(exact).max()
-    assert scale > 0.01 and errors[64].max() < 2e-4 * scale
+    assert scale > 1e-3 and errors[64].max() < 2e-4 * scale
     assert errors[64].max() < errors[16].max() / 8 and errors[16].max() < errors[4].max()
 
 

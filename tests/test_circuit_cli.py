@@ -257,3 +257,27 @@ def test_every_command_has_help_with_an_example() -> None:
         assert (
             f"circuit-sweep circuit {name} " in text and "Example:" in text and "A SOURCE is one of" in text
         )
+
+
+@pytest.mark.usefixtures("runs")
+def test_draw_says_what_is_not_drawn() -> None:
+    Path("more.safetensors").write_bytes(Circuit.from_edges(GRAPH, [*TRUTH, ("a0.h0", "m0")]).save())
+    drawn = run("draw", "more.safetensors", "c.svg")
+    told = "3 of 4 kept edges lie on a path; 1 is not drawn"
+    assert drawn.exit_code == 0 and told in drawn.stdout and not drawn.stderr
+    assert told in Path("c.svg").read_text()
+    assert run("draw", "more.safetensors", "t.svg", "--title", "mine").exit_code == 0
+    assert told in Path("t.svg").read_text()
+    Path("none.safetensors").write_bytes(Circuit.from_edges(GRAPH, [("a0.h0", "m0")]).save())
+    empty = run("draw", "none.safetensors", "e.svg")
+    assert empty.exit_code == 0 and "Warning: none.safetensors: no kept edge lies on a path" in empty.stderr
+    assert "no edges on a path" in Path("e.svg").read_text()
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_wrong_edge_list_without_a_graph_tells_its_names_and_that_a_graph_is_needed() -> None:
+    Path("u.json").write_text(json.dumps([["foo", "bar"], ["a9.h1", "m1"]]))
+    message = refused("show", "u.json")
+    assert all(text in message for text in ("'foo'", "'bar'", "says nothing of the graph")), message
+    message = refused("show", "u.json", "--like", "aaaa")
+    assert all(text in message for text in ("'foo'", "'bar'", "unknown writer a9.h1")), message

@@ -115,3 +115,12 @@ def test_a_large_circuit_says_that_it_is_cut() -> None:
     edges = [(f"a{layer}.h{head}", "resid_post") for layer in range(2) for head in range(600)]
     picture = draw_circuit(edges, "title", form="svg").decode()
     assert f"the {MAX_EDGES:,} of {len(edges):,} edges that are closest to the output" in picture
+
+
+def test_kept_edges_that_are_not_drawn_are_told_in_the_picture() -> None:
+    loose = [("tok_embeds", "a2.h5.q"), ("m0", "resid_post")]
+    picture = draw(Circuit.from_edges(GROUPED, PATH + loose), "t", "svg").decode()
+    assert "3 of 5 kept edges lie on a path; 2 are not drawn" in picture
+    assert "not drawn" not in draw(Circuit.from_edges(GROUPED, PATH), "t", "svg").decode()
+    nothing = draw(Circuit.from_edges(GROUPED, loose), "t", "svg").decode()
+    assert "0 of 2 kept edges lie on a path; 2 are not drawn" in nothing and "no edges on a path" in nothing

@@ -101,6 +101,7 @@ def test_tops_of_the_scores_and_what_is_without_them(world: World, tmp_path: Pat
         assert row["metrics"] == pytest.approx(point.metrics["test"], abs=1e-5)
     total = found["num_edges_total"]
     assert [row["num_edges"] for row in without] == [total - 4, total - 30]
+    assert [row["top"] for row in rows] == [row["top"] for row in without] == [4, 30]
     read = load_file(values)["values"]
     assert read.shape == (6, len(found["metrics"]), TASK["test"])
     means = torch.tensor([list(row["metrics"].values()) for row in found["rows"]])
@@ -188,7 +189,7 @@ def test_an_edge_list_on_the_models_graph_and_the_text(world: World, tmp_path: P
     (row,) = [
         line for line in out.split("KL (nats)")[1].split("\n\n")[0].splitlines() if "edges.json" in line
     ]
-    assert row.split()[1] == "1" and "[" in row
+    assert row.split()[:5] == ["top", "1", "by", "the", "scores"] and "[" in row
 
 
 def test_an_edge_list_on_a_compiled_program(world: World, tmp_path: Path) -> None:

@@ -263,3 +263,33 @@ def test_circuits_of_two_conventions_meet() -> None:
     assert set(one.edges) == {("tok_embeds", "m0"), ("tok_embeds", "m1"), ("m1", "resid_post")}
     back = carried(one, BOTH, "c", "split").circuit
     assert set(back.edges) == {*two.edges, ("pos_embeds", "m0"), ("tok_embeds", "m1")}
+
+
+def test_unknown_names_nodes_out_of_range_and_impossible_edges_are_told_at_once() -> None:
+    edges = [
+        ["foo", "m0"], ["bar", "resid_post"], ["a9.h1", "m1"], ["tok_embeds", "a0.h9.q"], ["m1", "m0"],
+        ["foo", "baz"], ["foo", "a8.h0.q"], ["m7", "a0.h0"],
+    ]  # fmt: skip
+    with pytest.raises(SpecError) as caught:
+        circuit(edges)
+    message = str(caught.value)
+    for told in (
+        "[0] (and 2 more): unknown name 'foo'", "[1]: unknown name 'bar'", "[5]: unknown name 'baz'",
+        "unknown writer a9.h1", "unknown reader a0.h9.q", "no edge m1->m0: the reader comes first",
+        "unknown reader a8.h0.q", "[7]: m7 -> a0.h0 does not lead", "unknown writer m7",
+    ):  # fmt: skip
+        assert told in message, message
+    assert "m0 " not in message and "resid_post" not in message, "what is known is not told"
+
+
+def test_both_names_of_an_edge_are_told() -> None:
+    with pytest.raises(SpecError, match=r"(?s)unknown name 'foo'.*unknown name 'bar'"):
+        circuit([["foo", "bar"]])
+
+
+def test_of_very_many_problems_the_first_are_told_and_the_rest_counted() -> None:
+    edges = [*([f"x{number}", "m0"] for number in range(30)), ["m1", "m0"]]
+    with pytest.raises(SpecError) as caught:
+        circuit(edges)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 22 and lines[-1] == "  ... and 11 more"

@@ -101,6 +101,7 @@ def test_the_published_ioi_columns_are_the_pairs_they_were(ioi: Path, worded: Lo
     dataset = task(path=ioi, distractor=" {b}", **IOI).dataset(worded)
     assert {split: len(dataset.splits[split]) for split in SPLITS} == {"train": 2, "validation": 1, "test": 3}
     assert not dataset.dropped and not dataset.in_sample
+    assert "in-sample" not in task(path=ioi, **IOI).test_set
     first = dataset.splits["train"][0]
     ids = (first.clean, first.corrupted, first.answers, first.distractors)
     assert [worded.tokenizer.decode([int(i) for i in some]) for some in ids] == [
@@ -149,6 +150,13 @@ def test_one_table_without_splits_serves_all_of_them(tmp_path: Path, worded: Loa
     dataset = one.dataset(worded)
     assert dataset.in_sample and one.test_set.endswith("in-sample")
     assert dataset.splits["train"] == dataset.splits["test"] and len(dataset.splits["test"]) == 2
+
+
+def test_splits_with_identical_rows_are_marked_in_sample(tmp_path: Path, worded: Loaded) -> None:
+    rows = [ioi_row(*NAMES), ioi_row(*NAMES[::-1])]
+    same = task(path=saved(tmp_path / "same", train=rows, validation=rows, test=rows), **IOI)
+    dataset = same.dataset(worded)
+    assert dataset.in_sample and dataset.same_splits and same.test_set.endswith(", in-sample")
 
 
 def test_the_tables_decide_the_identity_and_their_place_does_not(ioi: Path, tmp_path: Path) -> None:

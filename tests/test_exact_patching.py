@@ -69,6 +69,27 @@ def test_every_score_is_what_cutting_the_edge_by_hand_does(
         assert set(best.tolist()) == set(found.found[0].circuit.kept.flatten().nonzero().flatten().tolist())
 
 
+@pytest.mark.parametrize("name", ["eap", "eap_ig_inputs", "eap_ig_activations"])
+def test_an_attribution_is_in_the_same_unit(name: str, ranks: Ranks, tmp_path: Path) -> None:
+    """Tokens that are nearly alike make every cut a small change, of which attributions are the first
+    order: their scores are then those of exact patching, and no multiple of them."""
+    gpt2, alike = one_rank.loaded("gpt2", "float64"), 1e-3
+    with torch.no_grad():
+        weight = gpt2.model.model.get_parameter("transformer.wte.weight")
+        weight.lerp_(weight.mean(0, keepdim=True), 1 - alike)
+    found = {}
+    for method in ("exact_patching", name):
+        fields = {"name": method, "metric": "logit_difference", "edge_budgets": [1]}
+        session = one_rank.session(gpt2, ranks, tmp_path / method, fields)
+        found[method] = one_rank.discover(session)[0].signed
+    exact, scores = found["exact_patching"], found[name]
+    assert exact is not None and scores is not None
+    largest = exact.abs().max()
+    assert torch.allclose(scores, exact, rtol=0, atol=0.02 * float(largest)) and largest > 1e-9
+    strong = exact.abs() > 0.1 * largest
+    assert strong.sum() > 3 and (scores / exact)[strong].sub(1).abs().max() < 0.02
+
+
 def test_a_search_that_was_stopped_goes_on(
     ranks: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

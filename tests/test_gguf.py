@@ -149,6 +149,14 @@ def patched(file: Path, at: int, content: bytes) -> None:
         (lambda file: cut(file, 0.002), "is a damaged GGUF file: its header ends early"),
         (lambda file: cut(file, 0.9), r"is cut short: found \d+ bytes; its header tells of \d+"),
         (lambda file: patched(file, 4, b"\x01\0\0\0"), "is GGUF version 1; allowed: 2, 3"),
+        (
+            lambda file: patched(file, 4, b"xxxx"),
+            "is not a GGUF file: found b'xxxx' where its version stands; allowed: versions 2, 3",
+        ),
+        (
+            lambda file: patched(file, 4, b"\0\0\0\x03"),
+            "is a big-endian GGUF file; allowed: versions 2, 3 .little endian.",
+        ),
         (lambda file: patched(file, 16, b"\xff" * 8), "is a damaged GGUF file: its header ends early"),
     ],
 )

@@ -97,13 +97,15 @@ def test_without_split_the_same_data_serve_all_and_that_is_said(tmp_path: Path, 
     dataset = task.dataset(worded)
     assert dataset.in_sample and task.test_set.endswith("in-sample")
     assert dataset.splits["train"] == dataset.splits["validation"] == dataset.splits["test"]
+    assert dataset.same_splits and dataset.tests_trained_on == 2
     split = written(tmp_path / "b.jsonl", *SPLIT)
     assert not split.dataset(worded).in_sample and "in-sample" not in split.test_set
 
 
 def test_a_test_prompt_that_is_trained_on_is_in_sample(tmp_path: Path, worded: Loaded) -> None:
     again = SPLIT[0] | {"split": "test"}
-    assert written(tmp_path / "a.jsonl", *SPLIT, again).dataset(worded).in_sample
+    dataset = written(tmp_path / "a.jsonl", *SPLIT, again).dataset(worded)
+    assert dataset.in_sample and dataset.tests_trained_on == 1 and not dataset.same_splits
 
 
 A, B = '"clean": "<predict>a</predict>"', '"corrupted": "<predict>b</predict>"'

@@ -118,3 +118,42 @@ def test_a_mistake_is_one_message(
 def test_no_such_file() -> None:
     result = call("nowhere.yaml")
     assert result.exit_code == 2 and result.stderr == "Error: nowhere.yaml: no such file.\n"
+
+
+@pytest.fixture(scope="module")
+def few(spec: Path) -> Path:
+    """12 train, 6 validation and 10 test examples; 3 of the test prompts are trained on. And 7 without
+    splits."""
+    names = ("John", "Mary", "Tom", "James", "Sarah", "Kate", "Anna", "Paul")
+    pairs = [(a, b) for a in names for b in names if a != b]
+
+    def entry(a: str, b: str, **split: str) -> str:
+        text = "Then, {} and {} went to the<predict> {}</predict>"
+        return json.dumps({"clean": text.format(a, b, a), "corrupted": text.format(b, a, b), **split})
+
+    rows = [*(("train", one) for one in pairs[:12]), *(("validation", one) for one in pairs[12:18])]
+    rows += [("test", one) for one in [*pairs[:3], *pairs[18:25]]]
+    (spec.parent / "few.jsonl").write_text("\n".join(entry(*one, split=split) for split, one in rows))
+    (spec.parent / "same.jsonl").write_text("\n".join(entry(*one) for one in pairs[:7]))
+    (spec.parent / "few.yaml").write_text(
+        "name: q\nquestion: Is it?\nbase: {model: {path: worded}, method: {name: random}}\nvary:\n"
+        "  - set: {task: {name: jsonl, path: few.jsonl}}\n  - set: {task: {name: jsonl, path: same.jsonl}}\n"
+    )
+    return spec.parent / "few.yaml"
+
+
+def test_splits_that_share_prompts_are_told_from_splits_that_are_the_same(few: Path) -> None:
+    shared, same = shown(few, "--n", 0), shown(few, "--n", 0, "--trial", 2)
+    sizes = "examples: 12 train, 6 validation, 10 test"
+    assert shared[1] == f"{sizes} (in-sample: 3 of the 10 test examples are in the training set)"
+    assert same[1].endswith("7 test (in-sample: the splits are the same examples)")
+
+
+def test_of_few_examples_nothing_is_judged(few: Path) -> None:
+    lines = shown(few, "--n", 0)
+    assert not any("NOT ABOVE CHANCE" in line for line in lines)
+    said = "10 examples are too few to judge whether the model is above chance; at least 20 are needed"
+    assert lines[-1] == said
+    told = json.loads(call(few, "--n", 0, "--json").stdout)["knowledge"]
+    assert told["warnings"] == [said]
+    assert {level["above_chance"] for level in told["levels"].values()} == {None}

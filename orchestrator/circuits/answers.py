@@ -35,7 +35,7 @@ def _row(row: Row, metric: str) -> tuple[str, ...]:
     if share is not None and ends is not None and row.kind not in ("full", "empty"):
         told = _with_ends(share, ends)
     return (
-        row.name, f"{row.num_edges:,}", f"{row.num_edges_connected:,}", percent(row.sparsity),
+        row.label, f"{row.num_edges:,}", f"{row.num_edges_connected:,}", percent(row.sparsity),
         _with_ends(row.metrics[metric], row.intervals[metric]), told,
     )  # fmt: skip
 
@@ -62,7 +62,8 @@ def _completeness(answer: Answer) -> Iterator[str]:
     for place, by_metric in answer.completeness.items():
         row, some = answer.rows[place], next(iter(by_metric.values())).subsets
         yield ""
-        yield f"{row.name}, {row.num_edges:,} edges: largest |m(M∖K) − m(C∖K)| over {count(some, 'subset')} K"
+        largest = f"largest |m(M∖K) − m(C∖K)| over {count(some, 'subset')} K"
+        yield f"{row.label}, {row.num_edges:,} edges: {largest}"
         rows = [
             (
                 words(name),
@@ -84,4 +85,4 @@ def _mistakes(answer: Answer) -> Iterator[str]:
     for row in answer.rows if answer.mistakes else ():
         if row.kind == "circuit" and row.mistakes_reproduced is not None:
             share = percent(row.mistakes_reproduced)
-            yield f"  {row.name}, {row.num_edges:,} edges: reproduces {share} of them"
+            yield f"  {row.label}, {row.num_edges:,} edges: reproduces {share} of them"

@@ -19,7 +19,7 @@ Edge = tuple[str, str]
 LISTS = ("edges", "original", "extra")
 WRITERS, READERS = ("from", "writer", "source", "src"), ("to", "reader", "target", "dest")
 NODE = re.compile(r"(?:cur_parent|self\.current_node)=TLACDCInterpNode\((.*?),\s*(\[.*?\])\)")
-SHOWN = 40  # problems told in one message
+SHOWN = 20  # problems told in one message
 
 
 @dataclass
@@ -28,36 +28,64 @@ class EdgeList:
 
     An edge told twice takes its higher score. `embeds` is the writer's name where the embeddings are
     one writer. With `ungrouped` heads, `k` and `v` are told for each query head.
+
+    What is not understood waits in `wrong` until the graph is known, so that all is told at once.
     """
 
     scores: dict[Edge, float] = field(default_factory=dict)
     kept: set[Edge] = field(default_factory=set)
     ungrouped: bool = False
     inside: int = 0  # steps inside a head or an MLP (ACDC's placeholders), which are left out
+    wrong: dict[str, list[str]] = field(default_factory=dict)  # a problem and the places that have it
+    loose: list[End] = field(default_factory=list)  # known ends of wrong edges: they may be out of range
 
-    def add(self, writer: str, reader: str, score: float = 1.0, kept: bool = True) -> str | None:
-        """What is wrong with the edge, or None. Receiver-first pairs of hook names are turned round."""
+    def add(self, writer: str, reader: str, score: float = 1.0, kept: bool = True) -> list[str]:
+        """What is wrong with the edge. Receiver-first pairs of hook names are turned round."""
         first, second = end_of(writer), end_of(reader)
+        problems = self._added(writer, first, reader, second, score, kept)
+        if problems:
+            self.loose += [end for end in (first, second) if end is not None]
+        return problems
+
+    def _added(
+        self, writer: str, first: End | None, reader: str, second: End | None, score: float, kept: bool
+    ) -> list[str]:
         if first is None or second is None:
-            return f"unknown name {(writer if first is None else reader)!r}"
+            unknown = [name for name, end in ((writer, first), (reader, second)) if end is None]
+            return [f"unknown name {name!r}" for name in dict.fromkeys(unknown)]
         if _inside(first, second):
             self.inside += 1
-            return None
+            return []
         if first.role == "reader" and second.role in ("writer", "either"):
             first, second = second, first
         if first.role == "reader" or second.role == "writer":
-            return f"{writer} -> {reader} does not lead from a writer to a reader"
+            return [f"{writer} -> {reader} does not lead from a writer to a reader"]
         edge = (first.name, second.name)
         if not math.isfinite(score):
-            return f"{writer} -> {reader} has the score {score}"
+            return [f"{writer} -> {reader} has the score {score}"]
         self.scores[edge] = max(float(score), self.scores.get(edge, -math.inf))
         if kept:
             self.kept.add(edge)
-        return None
+        return []
+
+    def note(self, place: str, problems: list[str]) -> None:
+        for problem in problems:
+            self.wrong.setdefault(problem, []).append(place)
+
+    def told(self) -> list[str]:
+        """A line per problem, with the first place that has it."""
+        lines = []
+        for problem, places in self.wrong.items():
+            more = f" (and {len(places) - 1:,} more)" if len(places) > 1 else ""
+            lines.append(f"{places[0]}{more}: {problem}")
+        return lines
 
 
 def read_edge_list(content: bytes, name: str) -> EdgeList:
-    """Raises SpecError naming the file and every entry that is not understood."""
+    """Entries that are not understood are in `wrong`, for `place` to tell with what is not of the graph.
+
+    Raises SpecError when nothing is understood.
+    """
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -73,14 +101,11 @@ def read_edge_list(content: bytes, name: str) -> EdgeList:
 
 
 def from_json(data: Any, name: str) -> EdgeList:
-    """Raises SpecError naming every entry that is not understood."""
+    """As read_edge_list. Raises SpecError when nothing is understood."""
     found = EdgeList()
-    wrong = []
     for place, entry in _entries(data, name):
-        problem = _add(found, entry)
-        if problem:
-            wrong.append(f"{place}: {problem}")
-    _refuse(name, wrong)
+        found.note(place, _add(found, entry))
+    _refuse_nothing(name, found)
     return found
 
 
@@ -98,12 +123,12 @@ def _entries(data: Any, name: str) -> list[tuple[str, Any]]:
     return [(f"[{i}]", entry) for i, entry in enumerate(data)]
 
 
-def _add(found: EdgeList, entry: Any) -> str | None:
-    """Adds one entry of a JSON list; what is wrong with it, or None."""
+def _add(found: EdgeList, entry: Any) -> list[str]:
+    """Adds one entry of a JSON list; what is wrong with it."""
     if isinstance(entry, dict):
         ends = [next((entry[key] for key in keys if key in entry), None) for keys in (WRITERS, READERS)]
         if not all(isinstance(end, str) for end in ends):
-            return f"found {entry!r:.80}; a mapping needs from and to"
+            return [f"found {entry!r:.80}; a mapping needs from and to"]
         writer, reader = map(str, ends)
         if entry.get("head_num") is not None:  # Edge Pruning's ACDC script: an edge inside this head
             index = f"[:, :, {entry['head_num']}]"
@@ -111,9 +136,9 @@ def _add(found: EdgeList, entry: Any) -> str | None:
         return _scored(found, writer, reader, entry.get("score"))
     if isinstance(entry, str):
         ends = ends_in(entry)
-        return _scored(found, *ends, None) if ends else f"found {entry!r:.80}; allowed: 'writer->reader'"
+        return _scored(found, *ends, None) if ends else [f"found {entry!r:.80}; allowed: 'writer->reader'"]
     if not isinstance(entry, list):
-        return f"found {entry!r:.80}; allowed: [writer, reader]"
+        return [f"found {entry!r:.80}; allowed: [writer, reader]"]
     match entry:
         case [str(writer), str(reader)]:
             return _scored(found, writer, reader, None)
@@ -125,16 +150,16 @@ def _add(found: EdgeList, entry: Any) -> str | None:
             return _scored(found, *(ends_in(edge) or ("", "")), value)
         case [list(edge), (bool() | int() | float() | None) as value]:
             return _add(found, [*edge, value])
-    return f"found {entry!r:.80}; allowed: [writer, reader]"
+    return [f"found {entry!r:.80}; allowed: [writer, reader]"]
 
 
-def _scored(found: EdgeList, writer: str, reader: str, value: object) -> str | None:
+def _scored(found: EdgeList, writer: str, reader: str, value: object) -> list[str]:
     """True and False say whether the edge is kept, a number is its score."""
     if isinstance(value, bool) or value is None:
         return found.add(writer, reader, float(value is not False), value is not False)
     if isinstance(value, int | float):
         return found.add(writer, reader, float(value))
-    return f"found {value!r:.40} as the score of {writer} -> {reader}; allowed: a number"
+    return [f"found {value!r:.40} as the score of {writer} -> {reader}; allowed: a number"]
 
 
 def _hook(name: str, index: list[Any]) -> str:
@@ -151,7 +176,7 @@ def _inside(first: End, second: End) -> bool:
 
 
 def _from_text(text: str, name: str) -> EdgeList:
-    found, wrong = EdgeList(), []
+    found = EdgeList()
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     if any(NODE.search(line) for _, line in lines):
         return _from_log(lines, name)
@@ -160,16 +185,15 @@ def _from_text(text: str, name: str) -> EdgeList:
             continue
         parts = line.split()
         ends = ends_in(line) or ((parts[0], parts[1]) if len(parts) == 2 else None)
-        problem = found.add(*ends) if ends else f"found {line!r:.80}; allowed: writer->reader"
-        if problem:
-            wrong.append(f"line {number}: {problem}")
-    _refuse(name, wrong)
+        problems = found.add(*ends) if ends else [f"found {line!r:.80}; allowed: writer->reader"]
+        found.note(f"line {number}", problems)
+    _refuse_nothing(name, found)
     return found
 
 
 def _from_log(lines: list[tuple[int, str]], name: str) -> EdgeList:
     """What ACDC prints while it runs: each edge it looked at, then whether it keeps it."""
-    found, wrong = EdgeList(), []
+    found = EdgeList()
     asked: tuple[int, str, str] | None = None
     for number, line in lines:
         nodes = NODE.findall(line)
@@ -179,17 +203,21 @@ def _from_log(lines: list[tuple[int, str]], name: str) -> EdgeList:
         kept = "so keeping connection" in line
         if asked and (kept or "so removing connection" in line):
             at, writer, reader = asked
-            problem = found.add(writer, reader, float(kept), kept)
-            if problem:
-                wrong.append(f"line {at}: {problem}")
+            found.note(f"line {at}", found.add(writer, reader, float(kept), kept))
             asked = None
-    if not found.scores and not wrong:
-        wrong.append("no edge that ACDC kept or removed")
-    _refuse(name, wrong)
+    if not found.scores and not found.wrong:
+        raise SpecError(f"{name}: not a list of edges\n  no edge that ACDC kept or removed")
+    _refuse_nothing(name, found)
     return found
 
 
-def _refuse(name: str, wrong: list[str]) -> None:
-    if wrong:
-        more = [f"... and {len(wrong) - SHOWN:,} more"] if len(wrong) > SHOWN else []
-        raise SpecError("\n  ".join([f"{name}: not a list of edges", *wrong[:SHOWN], *more]))
+def _refuse_nothing(name: str, found: EdgeList) -> None:
+    """Only what is no edge list at all is refused before its graph is known."""
+    if found.wrong and not found.scores and not found.loose:
+        raise SpecError(capped(f"{name}: not a list of edges", found.told()))
+
+
+def capped(head: str, lines: list[str]) -> str:
+    """One message of many problems: the first ones, then how many more there are."""
+    more = [f"... and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    return "\n  ".join([head, *lines[:SHOWN], *more])

@@ -46,9 +46,8 @@ def read_mib(data: dict[str, Any], name: str) -> tuple[EdgeList, EdgeGraph]:
         if not arrow or isinstance(score, bool) or not isinstance(score, int | float):
             wrong.append(f"{edge}: found {info!r:.60}; allowed: score and in_graph")
             continue
-        problem = found.add(writer, reader, score, bool(info.get("in_graph", False)))
-        if problem:
-            wrong.append(f"{edge}: {problem}")
+        problems = found.add(writer, reader, score, bool(info.get("in_graph", False)))
+        wrong += [f"{edge}: {problem}" for problem in problems]
     if wrong:
         more = [f"... and {len(wrong) - SHOWN:,} more"] if len(wrong) > SHOWN else []
         raise SpecError("\n  ".join([f"{name}: not an EAP-IG graph", *wrong[:SHOWN], *more]))

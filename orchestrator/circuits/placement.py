@@ -14,13 +14,12 @@ import numpy as np
 
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
-from orchestrator.circuits.edge_list import Edge, EdgeList
+from orchestrator.circuits.edge_list import Edge, EdgeList, capped
 from orchestrator.circuits.names import JOINT
 from orchestrator.wording import count
 from trainers.spec import SpecError, nearest
 
 Adapt = Literal["merge", "split", "drop"]
-SHOWN = 40  # problems told in one message
 LABELS = {"tok_embeds": "tok_embeds", "pos_embeds": "pos_embeds", JOINT: "the one embedding"}
 
 
@@ -47,7 +46,7 @@ def same_graph(first: EdgeGraph, second: EdgeGraph) -> bool:
 def place(edges: EdgeList, graph: EdgeGraph, name: str, adapt: Adapt | None = None) -> Placed:
     """The circuit of named edges on `graph`.
 
-    Raises SpecError that lists every unknown name and impossible edge, or that says which
+    Raises SpecError that lists every unknown name, node out of range and impossible edge, or that says which
     `--adapt-embeddings` would bridge two embedding conventions.
     """
     lowest = min([0.0, *edges.scores.values()])
@@ -61,8 +60,9 @@ def place(edges: EdgeList, graph: EdgeGraph, name: str, adapt: Adapt | None = No
             if spot is not None:
                 scores[spot] = max(score, scores[spot])
                 kept[spot] |= edge in edges.kept
-    if problems:
-        raise SpecError(_refusal(problems, graph, name))
+    _out_of_range(edges, graph, problems)
+    if problems or edges.wrong:
+        raise SpecError(_refusal(edges, problems, graph, name))
     notes = [f"{name}: {text.format(count(number, 'edge'))}" for text, number in changed.items()]
     if edges.inside:
         notes.append(f"{name}: {count(edges.inside, 'step')} inside heads and MLPs left out (no edges)")
@@ -169,15 +169,23 @@ def _spot(writer: str, reader: str, graph: EdgeGraph, problems: Counter[str]) ->
     return row, column
 
 
-def _refusal(problems: Counter[str], graph: EdgeGraph, name: str) -> str:
-    lines = []
-    for problem, number in list(problems.items())[:SHOWN]:
+def _out_of_range(edges: EdgeList, graph: EdgeGraph, problems: Counter[str]) -> None:
+    """Nodes that the graph has not, of edges that are wrong in another way."""
+    for end in edges.loose:
+        readers = end.role == "reader"
+        if end.role != "inner" and end.name not in (*LABELS, *graph.writer_index, *graph.reader_index):
+            index = graph.reader_index if readers else graph.writer_index
+            role = "reader" if readers else "writer"
+            problems[f"unknown {role} {end.name}{nearest(end.name, index)}"] += 1
+
+
+def _refusal(edges: EdgeList, problems: Counter[str], graph: EdgeGraph, name: str) -> str:
+    lines = edges.told()
+    for problem, number in problems.items():
         if problem.startswith("leave "):
             lines.append(f"{count(number, 'edge')} {'leaves' if number == 1 else 'leave'} {problem[6:]}")
         else:
             head, mark, hint = problem.partition(" Did")
             times = f" ({count(number, 'edge')})" if number > 1 else ""
             lines.append(f"{head}{times}{'.' if mark else ''}{mark}{hint}")
-    if len(problems) > SHOWN:
-        lines.append(f"... and {len(problems) - SHOWN:,} more")
-    return "\n  ".join([f"{name}: does not fit the graph ({described(graph)})", *lines])
+    return capped(f"{name}: does not fit the graph ({described(graph)})", lines)

@@ -16,7 +16,7 @@ from typing import Any
 from model_patches.architectures import architecture_of, shape_of
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Embeddings, Shape
-from orchestrator.circuits.edge_list import EdgeList, read_edge_list
+from orchestrator.circuits.edge_list import EdgeList, capped, read_edge_list
 from orchestrator.circuits.edge_pruning import is_checkpoint, read_checkpoint
 from orchestrator.circuits.mib import is_mib, read_mib
 from orchestrator.circuits.placement import Adapt, Placed, carried, place
@@ -147,7 +147,8 @@ class Sources:
     def _placed(self, raw: Source | EdgeList, name: str, graph: EdgeGraph | None) -> Source:
         if isinstance(raw, EdgeList):
             if graph is None:
-                raise SpecError(f"{name}: {NEED_GRAPH}")
+                wrong = [capped(f"{name}: not a list of edges", raw.told())] if raw.wrong else []
+                raise SpecError("\n".join([*wrong, f"{name}: {NEED_GRAPH}"]))
             placed = place(raw, graph, name, self.adapt)
             return Source(name, placed.circuit, notes=placed.notes)
         model_alone = self.choice.model is not None and self.choice.embeddings is None

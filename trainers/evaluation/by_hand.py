@@ -34,7 +34,7 @@ from trainers.evaluation.completeness import (
 from trainers.evaluation.curves import areas, mib_budgets, on_grid
 from trainers.evaluation.faithfulness import Mistakes, faithfulness, mistakes_reproduced
 from trainers.evaluation.intervals import percentiles, resampled_means
-from trainers.evaluation.request import Answer, Area, Gap, Interval, Request, Row
+from trainers.evaluation.request import Answer, Area, Gap, Interval, Request, Row, labelled
 from trainers.folder import Folder
 from trainers.model import Loaded, ModelSpec, load
 from trainers.progress import Progress
@@ -56,6 +56,7 @@ class _Asked:
     name: str
     circuit: Circuit
     source: int | None = None
+    top: int | None = None  # a budget: so many edges of the highest scores
 
 
 def answer(
@@ -113,15 +114,12 @@ def _described(graph: EdgeGraph) -> str:
 
 def _asked(request: Request, circuits: Sequence[Circuit], session: Session) -> Iterator[_Asked]:
     for source, (circuit, asked) in enumerate(zip(circuits, request.circuits, strict=True)):
-        kept = [circuit]
-        if request.budgets is not None:
-            kept = [
-                Circuit.top(session.graph, circuit.scores, budget) for budget in _budgets(request, session)
-            ]
-        for one in kept:
-            yield _Asked("circuit", asked.name, one, source)
+        tops = [None] if request.budgets is None else _budgets(request, session)
+        for top in tops:
+            one = circuit if top is None else Circuit.top(session.graph, circuit.scores, top)
+            yield _Asked("circuit", asked.name, one, source, top)
             if request.necessity:
-                yield _Asked("without", f"without {asked.name}", complement(one), source)
+                yield _Asked("without", f"without {asked.name}", complement(one), source, top)
 
 
 def _budgets(request: Request, session: Session) -> list[int]:
@@ -160,6 +158,7 @@ def _table(request: Request, asked: Sequence[_Asked], found: Evaluation, session
                 kind="full" if one is None else one.kind,
                 name="full model" if one is None else one.name,
                 source=None if one is None else one.source,
+                top=None if one is None else one.top,
                 num_edges=circuit.num_edges,
                 sparsity=circuit.sparsity,
                 num_edges_connected=circuit.connected().num_edges,
@@ -217,7 +216,8 @@ def _completeness(
     for place, some in subsets.items():
         if len(some) < request.completeness:
             one = asked[place - 1]
-            told = f"{one.name} ({one.circuit.num_edges} edges): {len(some)} different subsets were drawn"
+            of = f"{labelled(one.name, one.kind, one.top)} ({one.circuit.num_edges} edges)"
+            told = f"{of}: {len(some)} different subsets were drawn"
             warnings.append(f"completeness: {told}, {request.completeness} asked")
     pairs = [p for place, some in subsets.items() for p in knocked_out_pairs(asked[place - 1].circuit, some)]
     _, scores = _end(evaluate(session, pairs, request.split), session.ranks)
@@ -276,7 +276,7 @@ def evaluate_folder(folder: Path) -> Answer:
         answered, found = answer(request, circuits, loaded, ranks, Folder.open(folder))
         if ranks.is_first and request.values:
             names = {
-                "rows": json.dumps([row.name for row in answered.rows]),
+                "rows": json.dumps([row.label for row in answered.rows]),
                 "metrics": json.dumps(found.metrics),
             }
             safetensors.torch.save_file({"values": found.values.contiguous()}, folder / VALUES, names)

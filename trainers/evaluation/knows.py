@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 200
 STANDARD_ERRORS = 2
+ENOUGH = 20  # with fewer examples, a standard error says too little to judge by
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Knowledge:
 
     examples: int
     levels: dict[str, Level]
+
+    @property
+    def too_few(self) -> bool:
+        """Too few examples to judge whether the model is above chance."""
+        return self.examples < ENOUGH
 
     def warnings(self) -> tuple[str, ...]:
         """One line per metric on which the full model is no better than chance."""

@@ -39,14 +39,24 @@ class Request(Spec):
     resources: Resources = Resources(zero_stage=0)
 
 
+def labelled(name: str, kind: str, top: int | None) -> str:
+    """The name, or of the top of a circuit's scores `top 10 by the scores of NAME`."""
+    if top is None:
+        return name
+    without, of = ("without the ", name.removeprefix("without ")) if kind == "without" else ("", name)
+    return f"{without}top {top:,} by the scores of {of}"
+
+
 class Row(Record):
     """A line of the table, by metric: mean over examples, its 95 % bootstrap interval, normalised
     faithfulness and its interval (None where undefined). `source` is the circuit's place in the
-    request; None for the full model and the empty circuit."""
+    request; None for the full model and the empty circuit. `top`: how many of the circuit's highest
+    scores are kept, where a budget was asked; None for the circuit as it is."""
 
     kind: Literal["full", "circuit", "without", "empty"]
     name: str
     source: int | None = None
+    top: int | None = None
     num_edges: int
     sparsity: float
     num_edges_connected: int
@@ -55,6 +65,11 @@ class Row(Record):
     faithfulness: dict[str, float | None]
     faithfulness_intervals: dict[str, Interval | None]
     mistakes_reproduced: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What people read in front of the row."""
+        return labelled(self.name, self.kind, self.top)
 
 
 class Area(Record):

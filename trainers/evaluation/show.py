@@ -45,6 +45,9 @@ class ShownExample:
 
 @dataclass(frozen=True)
 class ShownTask:
+    """`tests_trained_on`: how many test examples have a clean prompt that is also trained on;
+    `same_splits`: train, validation and test are the same examples."""
+
     model: str
     task: str
     test_set: str
@@ -53,6 +56,8 @@ class ShownTask:
     answer_is: str
     sizes: dict[str, int]
     in_sample: bool
+    same_splits: bool
+    tests_trained_on: int
     dropped: dict[str, int]
     examples: tuple[ShownExample, ...]
     knowledge: Knowledge
@@ -81,6 +86,8 @@ def show_task(
         answer_is=spec.task.answer_is,
         sizes={name: len(some) for name, some in dataset.splits.items()},
         in_sample=dataset.in_sample,
+        same_splits=dataset.same_splits,
+        tests_trained_on=dataset.tests_trained_on,
         dropped=dict(dataset.dropped),
         examples=_shown(loaded, spec.task, examples[:count], place),
         knowledge=full_model_knows(loaded, spec.task, examples, place),

@@ -39,8 +39,8 @@ SMALLEST, LARGEST = 4, 128  # edges tried at once: doubled when all guesses held
 
 
 class Acdc(Method):
-    """One circuit per threshold. A circuit's scores are how much worse cutting each edge made the metric
-    when it was tried."""
+    """One circuit per threshold. A circuit's scores are how much worse cutting each edge made the metric,
+    its mean over the training examples, when it was tried."""
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "ACDC"

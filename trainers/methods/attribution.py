@@ -73,8 +73,8 @@ class Attribution(Ranking):
     def scores(
         self, session: "Session"
     ) -> Generator[Progress, None, tuple[Float[Tensor, "writers readers"], int]]:
-        """Signed scores of all edges over the training examples, float64, the same on every rank, and the
-        number of steps. Needs an open engine. Raises Diverged when a score is not finite."""
+        """Signed scores of all edges, means over the training examples, float64, the same on every rank,
+        and the number of steps. Needs an open engine. Raises Diverged when a score is not finite."""
         raise TypeError(f"{type(self).__name__} does not implement scores")
 
 
@@ -104,20 +104,20 @@ class GradientAttribution(Attribution):
     def scores(self, session: "Session") -> Generator[Progress, None, tuple[Tensor, int]]:
         engine, graph, ranks = session.engine, session.graph, session.ranks
         assert engine is not None, "an attribution runs inside the trial's engine"
-        scores = torch.zeros(graph.allowed.shape, dtype=torch.float64)
+        sums = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         runs, total, done, steps = self.num_runs(graph), len(session.examples["train"]), 0, 0
         for batch in session.batches("train"):
             examples = min(total - done, session.resources.batch_examples * ranks.world_size)
             known: list[tuple[References, Tensor | None]] = []  # DeepSpeed looks for tensors in arguments
             for some in _side_by_side(session, batch, runs):
                 gradient = engine.run(partial(self._attribute, session, batch, known, some))
-                scores += ranks.total(gradient).cpu()
-                if not scores.isfinite().all():
+                sums += ranks.total(gradient).cpu()
+                if not sums.isfinite().all():
                     raise Diverged(f"example {done}: an {self.label} score is not finite")
                 steps += len(some)
                 yield Progress(done * runs + examples * some.stop, total * runs)
             done += examples
-        return scores.where(graph.allowed, 0.0), steps
+        return sums.where(graph.allowed, 0.0) / total, steps
 
     def _attribute(
         self,
@@ -126,7 +126,7 @@ class GradientAttribution(Attribution):
         known: list[tuple["References", Tensor | None]],
         numbers: range,
     ) -> Float[Tensor, "writers readers"]:
-        """The scores' sum over this rank's examples and some runs, side by side."""
+        """The sum of the scores over this rank's examples and some runs, side by side."""
         if not known:
             references = session.references(batch)
             known.append((references, self.differences(session, batch, references)))

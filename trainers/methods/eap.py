@@ -9,13 +9,14 @@ from trainers.methods.attribution import GradientAttribution
 
 
 class EdgeAttributionPatching(GradientAttribution):
-    """The score of an edge is ∂metric/∂gate with all gates at 1, summed over training examples.
+    """The score of an edge is ∂metric/∂gate with all gates at 1, the metric being its mean over the
+    training examples.
 
     That is EAP's (clean − corrupted) · ∂metric/∂input, with its sign: positive edges help. A divergence
     from the full model is 0 there with zero gradient, so it cannot be the metric.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     label: ClassVar[str] = "EAP"
     needs: ClassVar[Literal["a score with a gradient", "a gradient", "any"]] = "a score with a gradient"
 

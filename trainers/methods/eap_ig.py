@@ -48,7 +48,7 @@ class EapIgInputs(IntegratedGradients):
     interpolated: that is the method's path, not a cut.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     label: ClassVar[str] = "EAP-IG (inputs)"
 
     name: Literal["eap_ig_inputs"] = "eap_ig_inputs"
@@ -82,7 +82,7 @@ class EapIgActivations(IntegratedGradients):
     of the edge's own writer.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     label: ClassVar[str] = "EAP-IG (activations)"
 
     name: Literal["eap_ig_activations"] = "eap_ig_activations"

@@ -4,6 +4,11 @@ One meaning of a score, everywhere: **higher is more important**. `Circuit.score
 rank the edges, so the edges of a circuit are the highest of them. An attribution is signed: positive
 means that the edge helps, so cutting it would lower the metric (raise a divergence). Ranked by
 `magnitude`, `Circuit.scores` holds |attribution|; the signed one is kept apart, in `Discovery.signed`.
+
+One unit, too: every attribution, and every cost that ACDC measures, is **a mean over the training
+examples, in units of the metric**, so that it says what cutting the edge does, or to first order would do,
+to the metric that results report, however many examples there are. (MIB's EAP-IG divides by their number,
+too.) Where an edge helps one example and hurts another, the two cancel.
 """
 
 from typing import Annotated, Any, ClassVar, Literal

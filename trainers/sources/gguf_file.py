@@ -16,6 +16,7 @@ from typing import Any
 from trainers.spec import SpecError
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
+PLAUSIBLE = 1000  # no version of GGUF is higher; what is there in place of one is something else
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 ALIGNMENT = 32  # of the tensors' beginning, unless the file says otherwise
@@ -66,6 +67,16 @@ def _read_once(file: Path, size: int, modified: int) -> GGUFHeader:
     return header
 
 
+def _of_version(version: int) -> str:
+    """What a file is whose version is not allowed; a number that no version has is not told as one."""
+    content = version.to_bytes(4, "little")
+    if int.from_bytes(content, "big") in VERSIONS:
+        return "a big-endian GGUF file; allowed: versions "
+    if version > PLAUSIBLE:
+        return f"not a GGUF file: found {content!r} where its version stands; allowed: versions "
+    return f"GGUF version {version}; allowed: "
+
+
 class _Reader:
     """Walks through a header once. Whatever reads past the end raises struct.error or ValueError."""
 
@@ -76,7 +87,7 @@ class _Reader:
         """And how many bytes the whole file must have."""
         (version,) = self._take("I")
         if version not in VERSIONS:
-            raise SpecError(f"model: {self.file} is GGUF version {version}; allowed: 2, 3 (little endian)")
+            raise SpecError(f"model: {self.file} is {_of_version(version)}2, 3 (little endian)")
         tensors, keys = self._take("QQ")
         metadata = {}
         for _ in range(keys):

@@ -28,6 +28,17 @@ class Dataset:
     dropped: Mapping[str, int] = field(default_factory=dict)
     in_sample: bool = False
 
+    @property
+    def same_splits(self) -> bool:
+        """Train, validation and test are the same examples, in any order."""
+        return len({frozenset(self.splits[split]) for split in SPLITS}) == 1
+
+    @property
+    def tests_trained_on(self) -> int:
+        """How many test examples have a clean prompt, in tokens, that is also trained on."""
+        trained = {example.clean for example in self.splits["train"]}
+        return sum(example.clean in trained for example in self.splits["test"])
+
 
 class Task(Spec):
     """A behaviour with clean and corrupted prompts. Its fields ARE its YAML block.

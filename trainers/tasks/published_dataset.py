@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from trainers.spec import Spec, SpecError, content_id
 from trainers.tasks.base import SPLITS, Split
 from trainers.tasks.columns import columns, fill
-from trainers.tasks.dataset_source import digest_of, from_folder, from_hub, is_split
+from trainers.tasks.dataset_source import digest_of, from_folder, from_hub
 from trainers.tasks.given import Given, GivenSplits, GivenTask
 from trainers.tasks.jsonl_file import tagged
 from trainers.tasks.text import Pair
@@ -107,12 +107,17 @@ class DatasetTask(GivenTask):
     def _templates(self) -> list[str]:
         return [text for text in (self.clean, self.corrupted, self.distractor) if text is not None]
 
+    @cached_property
+    def _shares_prompts(self) -> bool:
+        """Of a folder: some test prompt is also trained on."""
+        return self.path is not None and self.given().in_sample
+
     @property
     def test_set(self) -> str:
         source = self.hub or self._folder.name
         decisive = {key: value for key, value in self.identity().items() if key not in NOT_OF_THE_TEST}
-        whole = self.path is not None and not is_split(self._folder)
-        seen = ", in-sample" if whole or self.splits.train == self.splits.test else ""
+        # The hub is asked for rows only in a run, whose result then says in_sample itself.
+        seen = ", in-sample" if self.splits.train == self.splits.test or self._shares_prompts else ""
         return f"{self.test or 'all'} examples of {source} ({content_id(decisive)[:8]}){seen}"
 
     def identity(self) -> dict[str, Any]:
