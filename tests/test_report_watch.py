@@ -172,6 +172,21 @@ def test_ctrl_c_leaves_a_page_that_does_not_reload_itself(
     assert delivered == [(2, 30), (2, 0)]
 
 
+def test_ctrl_c_while_the_folder_is_away_leaves_such_a_page_too(
+    tmp_path: Path, delivered: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: Any) -> Results:
+        raise OSError(5, "Input/output error")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    clock = Clock(lambda: monkeypatch.setattr(Results, "load", away), interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(two_trials(tmp_path, "aa"), clock, monkeypatch)
+    assert delivered == [(2, 30), (2, 0)]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

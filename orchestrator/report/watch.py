@@ -86,24 +86,24 @@ def watch(
     while True:
         started = time.monotonic()
         try:
-            results = Results.load(sources, known)
-            standing = Standing.of(results)
-            stamps = {place: record.stamp for place, record in known.items()}
-            seen = (results.sweeps, results.problems, stamps, results.trials.num_rows, standing.is_final)
-            if seen != shown:
-                final = standing.is_final
-                table = deliver(results, target, max_examples, 0 if final else every, figures=final)
-                shown = seen
-                tell(Refreshed(standing, time.monotonic() - started))
-                if standing.is_final:
-                    return table
+            try:
+                results = Results.load(sources, known)
+                standing = Standing.of(results)
+                stamps = {place: record.stamp for place, record in known.items()}
+                seen = (results.sweeps, results.problems, stamps, results.trials.num_rows, standing.is_final)
+                if seen != shown:
+                    final = standing.is_final
+                    table = deliver(results, target, max_examples, 0 if final else every, figures=final)
+                    shown = seen
+                    tell(Refreshed(standing, time.monotonic() - started))
+                    if final:
+                        return table
+            except OSError as error:
+                if shown is None:
+                    raise
+                warn(f"{type(error).__name__}: {error}; tried again in {duration(every)}")
             time.sleep(max(0.0, every - (time.monotonic() - started)))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # also while it waits after an error
             if results is not None:
                 deliver(results, target, max_examples, figures=False)
             raise
-        except OSError as error:
-            if shown is None:
-                raise
-            warn(f"{type(error).__name__}: {error}; tried again in {duration(every)}")
-            time.sleep(every)
