@@ -16,16 +16,12 @@ from orchestrator.front_values import COLUMNS, Front, read_report
 from orchestrator.report.publish import write_files
 from orchestrator.results import Results
 from orchestrator.tracking import Tracker, mirror_report, track
+from tests import test_tracking
 from tests.run_folders import Runs, small_sweep
 from tests.test_tracking import found, spec, sweep, uri, write_result
 from trainers.folder import Folder
 
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
+database = test_tracking.database
 
 
 @pytest.fixture
