@@ -9,9 +9,9 @@ where "clean" is the write of the run at hand. The differences of all writers li
 their gates with the first rows of every block. Its gradient lies in a second buffer of the same
 shape: a reader's backward adds to the rows of the writers it sees, a writer's backward takes its row.
 
-A block is one token: all writers' rows of a token fit a core's cache, and a product over them is half
-as fast again as one over rows that lie megabytes apart (benchmarks/LOG.md). Where the residual stream
-is narrow such products are too small to pay, and a block is a whole sample.
+A block is one token: all writers' rows of a token fit a core's cache, and rows that lie megabytes apart do
+not (benchmarks/LOG.md). Where the residual stream is narrow such products are too small to pay, and a
+block is a whole sample.
 
 Under bf16 weights every product accumulates in float32 and is rounded once to bf16, and so is each
 corrupted residual; the differences and their gradients are kept in bf16. Gates are float32: they are
