@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator import control_cli
 from orchestrator.circuits.commands import circuit
 from orchestrator.task_cli import task
+from orchestrator.wording import printable
 
 if TYPE_CHECKING:
-    from orchestrator.drive import Finished
     from trainers.folder import Folder
 
 MIN_WATCH_SECONDS = 5
@@ -28,6 +29,7 @@ Exit codes:
   1    trials failed, or are still missing
   2    a mistake in the command, the spec or the folders; nothing was lost
   3    another driver runs this sweep
+  4    the sweep stopped by itself: the runs folder takes nothing, or trial after trial failed alike
   130  interrupted; the same command goes on from there
 """
 
@@ -42,15 +44,15 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SpecError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(printable(f"Error: {error}"), err=True)
             ctx.exit(2)
         except LeaseHeld as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(printable(f"Error: {error}"), err=True)
             ctx.exit(3)
         except BrokenPipeError:
             raise  # the reader has seen enough; click ends quietly
         except OSError as error:  # a disk, a mount, a bucket
-            click.echo(f"Error: {type(error).__name__}: {error}", err=True)
+            click.echo(printable(f"Error: {type(error).__name__}: {error}"), err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted; the same command goes on from here.", err=True)
@@ -70,6 +72,9 @@ tracking_option = click.option(
     metavar="URI",
     help="MLflow server or database.  [default: MLFLOW_TRACKING_URI, else RUNS/mlflow.db]",
 )
+smoke_option = click.option(
+    "--smoke", is_flag=True, help="Few steps, examples and trials: does every part work?"
+)
 spec_argument = click.argument("spec", type=click.Path(path_type=Path))
 
 
@@ -77,10 +82,17 @@ def switches(command: Callable[..., None]) -> Callable[..., None]:
     """What `run` and `submit` have in common."""
     for option in (
         click.option("--no-report", is_flag=True, help="Leave the report for `circuit-sweep report`."),
+        click.option(
+            "--wait", is_flag=True, help="For nodes that are not there yet, if the cluster is too small."
+        ),
+        click.option(
+            "--metrics-port", type=click.IntRange(0, 65535), help="Prometheus metrics on 127.0.0.1:PORT."
+        ),
         click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long."),
         click.option("--retry-failed", is_flag=True, help="Run failed trials again."),
         click.option("--rerun", multiple=True, metavar="TRIAL_ID|all", help="Run again although complete."),
         tracking_option,
+        smoke_option,
     ):
         command = option(command)
     return command
@@ -88,7 +100,7 @@ def switches(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(
     cls=Commands,
-    commands=[circuit, task],
+    commands=[circuit, task, *control_cli.COMMANDS],
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -105,8 +117,9 @@ def main() -> None:
 @main.command()
 @spec_argument
 @runs_option
+@smoke_option
 @json_option
-def plan(spec: Path, runs: str, as_json: bool) -> None:
+def plan(spec: Path, runs: str, smoke: bool, as_json: bool) -> None:
     """Show the trials of SPEC, what is done already, and what the rest will cost. Changes nothing.
 
     \b
@@ -116,30 +129,37 @@ def plan(spec: Path, runs: str, as_json: bool) -> None:
     from orchestrator import terminal
     from orchestrator.estimate import estimate
     from orchestrator.plan import plan as read_plan
+    from orchestrator.smoke import smoke as cut_down
     from orchestrator.sweep import SweepSpec
     from trainers.folder import Folder
 
     folder = Folder.open(runs)
-    planned = read_plan(SweepSpec.load(spec), folder)
+    sweep = SweepSpec.load(spec)
+    planned = read_plan(cut_down(sweep) if smoke else sweep, folder)
     cost = estimate(planned, folder)
     if as_json:
         click.echo(json.dumps(terminal.plan_json(planned, cost), indent=2))
         return
-    click.echo(terminal.plan_text(planned, cost))
+    click.echo(printable(terminal.plan_text(planned, cost)))
     if planned.missing:
-        click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}")
+        click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}{' --smoke' * smoke}")
 
 
 @main.command()
 @spec_argument
 @runs_option
 @click.option("--address", metavar="HOST:PORT", help="A Ray cluster.  [default: RAY_ADDRESS, else our own]")
+@click.option("-v", "--verbose", is_flag=True, help="Everything that Ray and its workers say.")
 @switches
 @json_option
 def run(
     spec: Path,
     runs: str,
     address: str | None,
+    verbose: bool,
+    smoke: bool,
+    wait: bool,
+    metrics_port: int | None,
     tracking_uri: str | None,
     rerun: tuple[str, ...],
     retry_failed: bool,
@@ -157,13 +177,17 @@ def run(
       circuit-sweep run sweeps/quickstart.yaml --runs runs --max-hours 2
     """
     from orchestrator.drive import Request, drive
+    from orchestrator.ending import finished_json, finished_text
 
-    request = Request(spec, runs, address, tracking_uri, rerun, retry_failed, max_hours, report=not no_report)
-    finished = drive(request, lambda line: click.echo(line, err=True))
+    request = Request(
+        spec, runs, address, tracking_uri, rerun, retry_failed, max_hours,
+        report=not no_report, wait=wait, metrics_port=metrics_port, verbose=verbose, smoke=smoke,
+    )  # fmt: skip
+    finished = drive(request, lambda line: click.echo(printable(line), err=True))
     if as_json:
-        click.echo(json.dumps(_finished_json(finished), indent=2))
+        click.echo(json.dumps(finished_json(finished), indent=2))
     else:
-        click.echo(_finished_text(finished, runs))
+        click.echo(printable(finished_text(finished)))
     sys.exit(finished.exit_code)
 
 
@@ -185,6 +209,9 @@ def submit(
     runs: str,
     address: str,
     no_wait: bool,
+    smoke: bool,
+    wait: bool,
+    metrics_port: int | None,
     tracking_uri: str | None,
     rerun: tuple[str, ...],
     retry_failed: bool,
@@ -205,6 +232,8 @@ def submit(
     options += [text for trial_id in rerun for text in ("--rerun", trial_id)]
     options += ["--retry-failed"] * retry_failed + ["--no-report"] * no_report
     options += ["--max-hours", str(max_hours)] if max_hours else []
+    options += ["--wait"] * wait + ["--smoke"] * smoke
+    options += ["--metrics-port", str(metrics_port)] if metrics_port is not None else []
     sys.exit(send(spec, runs, address, options, wait=not no_wait, say=click.echo))
 
 
@@ -241,7 +270,7 @@ def status(runs: str, sweep: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(one) for one in sweeps], indent=2))
     else:
-        click.echo(terminal.status_text(sweeps))
+        click.echo(printable(terminal.status_text(sweeps)))
 
 
 @main.command()
@@ -297,7 +326,7 @@ def report(
     if as_json:
         click.echo(json.dumps({"report": target.location, "files": target.names()}, indent=2))
     else:
-        click.echo(f"{front}\n\nReport: {target.location}/report.html")
+        click.echo(printable(f"{front}\n\nReport: {target.location}/report.html"))
 
 
 @main.command()
@@ -311,13 +340,14 @@ def track(runs: str, tracking_uri: str | None) -> None:
       circuit-sweep track runs --tracking-uri http://127.0.0.1:5000
     """
     from orchestrator.drive import tracking_uri_for
+    from orchestrator.ending import mlflow_hint
     from orchestrator.tracking import track as rebuild
     from orchestrator.wording import count
     from trainers.folder import Folder
 
     folder = Folder.open(runs)
     uri = tracking_uri_for(folder, tracking_uri)
-    click.echo(f"{count(rebuild(folder, uri), 'trial')} mirrored. MLflow: {_mlflow_hint(uri)}")
+    click.echo(f"{count(rebuild(folder, uri), 'trial')} mirrored. MLflow: {mlflow_hint(uri)}")
 
 
 def _watched(
@@ -335,50 +365,3 @@ def _watched(
 
     click.echo(f"Watching every {every} s: {target.location}/report.html (Ctrl-C ends it)", err=True)
     return watch(sources, target, every, tell, lambda line: click.echo(line, err=True), max_examples)
-
-
-def _finished_json(finished: "Finished") -> dict[str, Any]:
-    return {
-        "sweep": finished.plan.sweep.name,
-        "exit_code": finished.exit_code,
-        "ran": finished.ran,
-        "counts": finished.plan.counts,
-        "seconds": finished.seconds,
-        "report": finished.report and finished.report.location,
-        "mlflow": _mlflow_hint(finished.tracking_uri),
-        "failed": [trial.trial_id for trial in finished.plan.trials if trial.state == "failed"],
-    }
-
-
-def _finished_text(finished: "Finished", runs: str) -> str:
-    from orchestrator.wording import count, duration
-
-    states = ", ".join(f"{number} {state}" for state, number in finished.plan.counts.items() if number)
-    ended = f"{count(finished.ran, 'trial')} ended in {duration(finished.seconds)}"
-    ran = {"interrupted": f"interrupted; {ended}", "max_hours": f"stopped by --max-hours; {ended}"}.get(
-        finished.stopped, ended.replace("ended", "ran") if finished.ran else "nothing to do"
-    )
-    lines = [finished.table, ""] if finished.table else []
-    lines.append(f"{finished.plan.sweep.name}: {ran}; now {states}")
-    for trial in finished.plan.trials:
-        if trial.state == "failed" and trial.result is not None:
-            reason = (trial.result.error or "no reason given").strip().splitlines()[-1]
-            lines.append(f"failed {trial.trial_id}: {reason[:200]}")
-    if finished.plan.missing:
-        lines.append(
-            f"{count(len(finished.plan.missing), 'trial')} missing; run the same command again to go on"
-        )
-    if finished.plan.counts["failed"]:
-        lines.append("To run failed trials again: add --retry-failed")
-    if finished.report is not None:
-        lines.append(f"Report: {finished.report.location}/report.html")
-    return "\n".join([*lines, f"MLflow: {_mlflow_hint(finished.tracking_uri)}"])
-
-
-def _mlflow_hint(uri: str) -> str:
-    """How to look at the mirror."""
-    from orchestrator.mirror_values import masked
-
-    if uri.startswith(("http://", "https://")):
-        return masked(uri)
-    return f"mlflow ui --backend-store-uri {masked(uri)} --host 127.0.0.1"

@@ -8,10 +8,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from orchestrator.lease import Lease, LeaseHeld
 from orchestrator.plan import Plan, clear_the_way, plan
+from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
@@ -19,12 +20,13 @@ from trainers.spec import SpecError
 
 if TYPE_CHECKING:
     from orchestrator.launch import Outcome
+    from orchestrator.observers import Observer
 
 MIN_FREE_BYTES = 256 * 2**20
 # Ray sets it for the entrypoint of a submitted job, and for nothing else.
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
-OK, SOME_FAILED, USER_ERROR, HELD, INTERRUPTED = 0, 1, 2, 3, 130
+OK, SOME_FAILED, USER_ERROR, HELD, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Request:
     retry_failed: bool = False
     max_hours: float | None = None
     report: bool = True
+    wait: bool = False
+    metrics_port: int | None = None
+    verbose: bool = False
+    smoke: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Finished:
     tracking_uri: str
     report: Folder | None
     table: str
-    stopped: Literal["", "interrupted", "max_hours"] = ""
+    stopped: str = ""  # a launch's Why
+    reason: str = ""  # why it stopped by itself
 
 
 def drive(request: Request, say: Callable[[str], None]) -> Finished:
@@ -64,6 +71,7 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
     from orchestrator.report.delivery import publish_report
 
     sweep = SweepSpec.load(request.spec)
+    sweep = smoke(sweep) if request.smoke else sweep
     runs = open_runs(request.runs)
     tracking_uri = tracking_uri_for(runs, request.tracking_uri)
     home = runs / sweep.name
@@ -87,7 +95,10 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
     ran = len(planned.missing) - len(after.missing)
     seconds = outcome.seconds if outcome else 0.0
     stopped = outcome.stopped if outcome else ""
-    return Finished(_exit_code(after, outcome), after, ran, seconds, tracking_uri, report, table, stopped)
+    reason = outcome.reason if outcome else ""
+    return Finished(
+        _exit_code(after, outcome), after, ran, seconds, tracking_uri, report, table, stopped, reason
+    )
 
 
 def open_runs(location: str) -> Folder:
@@ -148,14 +159,28 @@ def _write_snapshot(home: Folder, planned: Plan) -> None:
 
 def _launch(planned: Plan, runs: Folder, request: Request, tracking_uri: str) -> "Outcome":
     from orchestrator import launch
-    from orchestrator.display import Display
+    from orchestrator.control import CONTROL
+    from orchestrator.observers.alerts import Alerts
+    from orchestrator.observers.display import Display
+    from orchestrator.observers.events import EventLog
     from orchestrator.tracking import Tracker
 
-    observers = [Display(planned), Tracker(tracking_uri, planned.sweep, runs)]
-    return launch.run(planned, runs, planned.sweep.resources, request.address, observers, request.max_hours)
+    sweep, home = planned.sweep, runs / planned.sweep.name
+    home.delete(CONTROL)  # what was asked of an earlier driver
+    observers: list[Observer] = [*Alerts.from_environment(sweep.name, sweep.faults), EventLog(home)]
+    if request.metrics_port is not None:
+        from orchestrator.observers.prometheus import Metrics
+
+        observers.append(Metrics(planned, request.metrics_port))
+    observers += [Display(planned), Tracker(tracking_uri, sweep, runs)]
+    return launch.run(
+        planned, runs, request.address, observers, request.max_hours, request.wait, request.verbose
+    )
 
 
 def _exit_code(after: Plan, outcome: "Outcome | None") -> int:
     if outcome is not None and outcome.stopped == "interrupted":
         return INTERRUPTED
+    if outcome is not None and outcome.reason:
+        return STOPPED
     return SOME_FAILED if after.missing or after.counts["failed"] else OK

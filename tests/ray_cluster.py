@@ -1,5 +1,6 @@
 """Small Rays for tests: own folder, home and token, two CPUs, bounded memory; gone afterwards."""
 
+import json
 import logging
 import os
 import secrets
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,30 +76,54 @@ class Head:
 
 
 @contextmanager
-def ray_head() -> Iterator[Head]:
+def ray_head(cpus: int = CPUS) -> Iterator[Head]:
     """`ray start --head --block` with free ports on 127.0.0.2, which Ray leaves as it is."""
     host = "127.0.0.2"
     with ray_environment() as environment:
         scripts = str(Path(sys.executable).parent)
         environment |= {"PATH": f"{scripts}:{environment['PATH']}", "RAY_AUTH_MODE": "token"}
         environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        gcs, dashboard, agent, client, *workers = free_ports(host, 24)
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-        command += [f"--node-ip-address={host}", f"--port={gcs}", f"--ray-client-server-port={client}"]
-        command += [f"--dashboard-host={host}", f"--dashboard-port={dashboard}", f"--num-cpus={CPUS}"]
-        command += [f"--dashboard-agent-listen-port={agent}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-        command += [f"--worker-port-list={','.join(map(str, workers))}", "--disable-usage-stats"]
-        log = Path(environment["RAY_TMPDIR"]) / "head.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        gcs, dashboard, client = free_ports(host, 3)
+        options = ["--head", f"--port={gcs}", f"--ray-client-server-port={client}", "--disable-usage-stats"]
+        options += [f"--dashboard-host={host}", f"--dashboard-port={dashboard}"]
+        process, log, _ = _start(host, cpus, options, environment)
         try:
-            _wait_for_dashboard(host, dashboard, process, log)
+            _wait_for(host, dashboard, process, log)
             folder = Path(environment["RAY_TMPDIR"])
             yield Head(f"{host}:{gcs}", f"http://{host}:{dashboard}", folder, environment)
         finally:
-            _end(process)
+            end(process)
+
+
+@contextmanager
+def ray_node(
+    head: Head, host: str, cpus: int = 1, resources: Mapping[str, float] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`ray start --address`: another node of the head's cluster, at 127.0.0.`n`; yields its process."""
+    options = [f"--address={head.address}", f"--resources={json.dumps(resources or {})}"]
+    process, log, agent = _start(host, cpus, options, head.environment)
+    try:
+        _wait_for(host, agent, process, log)
+        yield process
+    finally:
+        end(process)
+
+
+def _start(
+    host: str, cpus: int, options: Sequence[str], environment: dict[str, str]
+) -> tuple["subprocess.Popen[bytes]", Path, int]:
+    """The process of `ray start --block`, what it prints, and the port on which its agent listens."""
+    agent, *workers = free_ports(host, 24)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
+    command += [f"--node-ip-address={host}", f"--num-cpus={cpus}", f"--dashboard-agent-listen-port={agent}"]
+    command += [f"--worker-port-list={','.join(map(str, workers))}"]
+    command += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
+    log = Path(environment["RAY_TMPDIR"]) / f"{host}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return process, log, agent
 
 
 def free_ports(host: str, number: int) -> list[int]:
@@ -110,7 +135,7 @@ def free_ports(host: str, number: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _wait_for_dashboard(host: str, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_for(host: str, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
@@ -120,8 +145,10 @@ def _wait_for_dashboard(host: str, port: int, process: "subprocess.Popen[bytes]"
     raise AssertionError(f"ray start did not come up: {log.read_text()}")
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """The whole tree: Ray puts its daemons in sessions of their own."""
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """kill -9 of the whole tree: Ray puts its daemons in sessions of their own. As if the node were gone."""
+    if process.poll() is not None:
+        return
     tree = [psutil.Process(process.pid)] + psutil.Process(process.pid).children(recursive=True)
     for one in tree:
         with suppress(psutil.NoSuchProcess):

@@ -1,7 +1,8 @@
 """A worker without torch, for tests of lanes: it counts steps, and misbehaves for the seeds it is told.
 
 It keeps a checkpoint (its step) as a real worker does. Run by itself it is a driver:
-`python -m tests.standin RUNS NUMBER_OF_TRIALS`.
+`python -m tests.standin RUNS NUMBER_OF_TRIALS [OPTIONS]`, OPTIONS as JSON: `sweep` for `sweep` below,
+`launch` for `launch.run`.
 """
 
 import json
@@ -14,8 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator import launch
-from orchestrator.display import Display
 from orchestrator.lease import Lease
+from orchestrator.observers.display import Display
+from orchestrator.observers.events import EventLog
 from orchestrator.plan import plan
 from orchestrator.sweep import SweepSpec
 from trainers.folder import Folder
@@ -74,6 +76,9 @@ class StandIn:
             self._report(progress)
         return progress
 
+    def devices(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         print(f"rank {self.rank} closes")
 
@@ -106,22 +111,25 @@ class StandIn:
         )
 
 
-def sweep(trials: int, name: str = "standin", **resources: Any) -> "SweepSpec":
+def sweep(
+    trials: int, name: str = "standin", faults: dict[str, Any] | None = None, **resources: Any
+) -> SweepSpec:
     """As many cheap trials as asked; they differ in their seeds only."""
     base = {"model": {"builtin": "tracr-reverse"}, "task": {"name": "tracr"}, "method": {"name": "random"}}
     content = {"name": name, "question": "Do lanes work?", "base": base, "seeds": list(range(trials))}
-    return SweepSpec.parse(content | {"resources": resources}, "test")
+    return SweepSpec.parse(content | {"resources": resources, "faults": faults or {}}, "test")
 
 
-def main(runs: str, trials: str) -> int:
-    """A driver whose lanes run stand-ins on one lane; it holds the sweep's lease."""
-    folder, one = Folder.open(runs), sweep(int(trials), lanes=1)
+def main(runs: str, trials: str, options: str = "{}") -> int:
+    """A driver whose lanes run stand-ins, on one lane unless told otherwise; it holds the sweep's lease."""
+    given = {"sweep": {"lanes": 1}, "launch": {}} | json.loads(options)
+    folder, one = Folder.open(runs), sweep(int(trials), **given["sweep"])
     with Lease.acquire(folder / one.name, one.name) as lease:
         planned = plan(one, folder, lease.holder.owner)
-        display = Display(planned, Console(file=sys.stdout, width=200))
-        outcome = launch.run(planned, folder, one.resources, observers=[display], work=WORK)
+        observers = [Display(planned, Console(file=sys.stdout, width=200)), EventLog(folder / one.name)]
+        outcome = launch.run(planned, folder, observers=observers, **({"work": WORK} | given["launch"]))
     print(outcome)
-    return outcome.exit_code
+    return 130 if outcome.stopped == "interrupted" else int(outcome.failed > 0)
 
 
 if __name__ == "__main__":

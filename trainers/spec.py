@@ -41,6 +41,14 @@ class Spec(BaseModel):
         """Every field as JSON types."""
         return self.model_dump(mode="json")
 
+    def cut(self, small: Mapping[str, Any]) -> Self:
+        """The same with these fields: numbers at most as given, anything else replaced."""
+        changed = {}
+        for name, value in small.items():
+            old = getattr(self, name)
+            changed[name] = min(old, value) if isinstance(old, int | float) else value
+        return type(self).parse(self.plain() | changed, "cut short")
+
     def canonical(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as JSON types: what an id is made from."""
         return self.model_dump(mode="json", exclude_defaults=True)

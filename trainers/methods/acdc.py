@@ -17,7 +17,7 @@ differ only where rounding, which depends on how many circuits share a pass, dec
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,6 +44,7 @@ class Acdc(Method):
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "ACDC"
+    smoke: ClassVar[Mapping[str, Any]] = {"thresholds": (0.01,)}
     uses_seed: ClassVar[bool] = False
 
     name: Literal["acdc"] = "acdc"

@@ -1,6 +1,6 @@
 """Method: the one interface of every discovery method."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -72,6 +72,7 @@ class Method(Spec):
     version: ClassVar[int]
     label: ClassVar[str]  # the word in plots and tables
     uses_seed: ClassVar[bool] = True
+    smoke: ClassVar[Mapping[str, Any]] = {}  # see Spec.cut: for a run that only shows that all parts work
 
     variant: str = Field(
         "", max_length=60, description="a name for these settings, for comparing a method with itself"

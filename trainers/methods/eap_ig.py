@@ -4,7 +4,8 @@ EAP's gradient, at gates 1, says nothing where the model is saturated. Integrate
 et al. 2017) average it on the way from corrupted to clean, at `steps` points of α in [0, 1].
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +23,7 @@ class IntegratedGradients(GradientAttribution):
     """The common fields of both."""
 
     needs: ClassVar[Literal["a score with a gradient", "a gradient", "any"]] = "a gradient"
+    smoke: ClassVar[Mapping[str, Any]] = {**GradientAttribution.smoke, "steps": 2}
 
     steps: int = Field(5, ge=1, description="points of the integral: passes per example, at least")
     points: Literal["midpoint", "right", "left"] = Field(

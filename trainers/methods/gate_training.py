@@ -9,7 +9,7 @@ gate is a method's own: every edge (edge_pruning.py), or every writer (node_prun
 
 import math
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,11 @@ def gate_histogram(gates: Float[Tensor, " edges"]) -> tuple[int, ...]:
 
 class GateTraining(Method):
     """The common fields of methods that train gates, and the training."""
+
+    smoke: ClassVar[Mapping[str, Any]] = {
+        "steps": 6, "warmup_steps": 4, "lr_warmup_steps": 2, "gate_samples": 2, "batch_size": 4,
+        "path_points": 3,
+    }  # fmt: skip
 
     target_sparsity: float | None = Field(
         None, gt=0, le=2, description="share of edges to cut; above 1 pushes harder"

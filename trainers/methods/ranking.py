@@ -11,6 +11,7 @@ to the metric that results report, however many examples there are. (MIB's EAP-I
 too.) Where an edge helps one example and hurts another, the two cancel.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -56,6 +57,7 @@ class Ranking(Method):
     """The common field of methods whose result is a ranking of all edges."""
 
     version: ClassVar[int] = 1
+    smoke: ClassVar[Mapping[str, Any]] = {"edge_budgets": (10, 100)}
 
     edge_budgets: EdgeBudgets = Field(
         None,

@@ -48,6 +48,7 @@ class Task(Spec):
 
     version: ClassVar[int]
     answer_is: ClassVar[str] = "answer"  # in what is printed for people: what an example's answer says
+    smoke: ClassVar[Mapping[str, Any]] = {}  # see Spec.cut: for a run that only shows that all parts work
     data_seed: int = Field(0, ge=0, lt=2**63, description="decides the examples; the trial's seed never does")
 
     @property

@@ -2,7 +2,8 @@
 
 import math
 import random
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +24,7 @@ class InductionTask(Task):
     """
 
     version: ClassVar[int] = 2
+    smoke: ClassVar[Mapping[str, Any]] = {"train": 8, "validation": 8, "test": 8}
 
     name: Literal["induction"] = "induction"
     period: int = Field(8, ge=2, description="tokens before the repetition")

@@ -55,6 +55,7 @@ class DatasetTask(GivenTask):
 
     version: ClassVar[int] = 1
     place: ClassVar[str] = "row"
+    smoke: ClassVar[Mapping[str, Any]] = {"train": 8, "validation": 8, "test": 8}
 
     name: Literal["dataset"] = "dataset"
     path: str | None = Field(None, description="a folder; relative to the sweep's file")

@@ -3,11 +3,11 @@
 import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from string import Formatter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -68,6 +68,7 @@ class TextTask(Task):
     """
 
     multi_token: ClassVar[bool] = False
+    smoke: ClassVar[Mapping[str, Any]] = {"train": 8, "validation": 8, "test": 8}
 
     train: int = Field(200, ge=1, description="number of training examples")
     validation: int = Field(200, ge=1)
