@@ -14,10 +14,8 @@ from orchestrator.report.page import page as report_page
 from orchestrator.results import Results
 from tests import test_report_browser as report_browser
 from tests.circuit_runs import (
-    BIG,
     GRAPH,
     GROUPED,
-    OTHER_GROUP,
     Given,
     kept,
     known,
@@ -60,6 +58,9 @@ class Circuits(Visit):
 
     def words(self) -> str:
         return self.text(".circuits .words")
+
+    def tip_is_shown(self) -> bool:
+        return self.page.locator(".circuits .tip").is_visible()
 
     def transform(self) -> str:
         return self.page.locator(".circuit-picture .camera").get_attribute("transform") or ""
@@ -316,29 +317,20 @@ def test_shared_key_and_value_heads_are_nodes_of_their_own(browser: BrowserConte
         assert visit.page.locator(".circuit-picture .inside").count() > 0
 
 
-def test_large_circuits_are_summarised(browser: BrowserContext, tmp_path: Path) -> None:
+def test_the_slider_goes_along_a_front_of_twelve(browser: BrowserContext, tmp_path: Path) -> None:
     runs = Runs(tmp_path / "runs")
-    given = [Given(top(BIG, 0, 60), 1.0), Given(top(BIG, 0, 3000), 0.1)]
-    write(runs, "big", 0, given, group=OTHER_GROUP)
-    html = written(runs, tmp_path / "out")
-    with visiting(browser, html) as visit:
+    sizes = [5 + 6 * n for n in range(12)]
+    write(runs, "long", 0, [Given(top(GRAPH, 0, n), 1.0 / n) for n in sizes])
+    with visiting(browser, written(runs, tmp_path / "out"), 390) as visit:
         visit.slider.focus()
-        visit.page.keyboard.press("End")
-        assert "3,000 edges" in visit.words()
-        assert not visit.page.locator(".circuits .stage").is_visible()
-        edges = kept(runs, "big", 1)
-        grids = visit.page.locator(".large-tables table")
-        kinds = grids.nth(0)
-        queries = sum(r.endswith(".q") and w.startswith("a") for w, r in edges)
-        cell = kinds.locator("tbody tr", has_text="heads").locator("td").first
-        assert cell.get_attribute("title") == f"heads → query: {queries:,} edges"
-        between = sum(w[:2] in ("a1", "m1") and r[:2] in ("a3", "m3") for w, r in edges)
-        titles = grids.nth(1).locator("td").evaluate_all("all => all.map((one) => one.title)")
-        assert f"1 → 3: {between:,} edges" in titles
-        total = sum(int(title.rpartition(": ")[2].split()[0].replace(",", "")) for title in titles)
-        assert total == 3000
         visit.page.keyboard.press("Home")
-        assert visit.drawn() == arrows(stored(runs, "big", 0).connected().edges)
+        for place, size in enumerate(sizes):
+            assert f"circuit {place + 1} of 12" in visit.text(".circuits .count")
+            assert len(visit.listed()) == size
+            assert visit.drawn() == arrows(stored(runs, "long", place).connected().edges)
+            assert f"{size} edges of" in (visit.slider.get_attribute("aria-valuetext") or "")
+            visit.page.get_by_role("button", name="Denser circuit").click() if place < 11 else None
+        assert visit.page.get_by_role("button", name="Denser circuit").is_disabled()
 
 
 HOSTILE = '"><img src=http://evil.example onerror=alert(1)>'
@@ -355,7 +347,7 @@ def test_names_stay_text(browser: BrowserContext, tmp_path: Path) -> None:
         visit.page.locator(".node").first.hover()
         assert visit.text(".circuits .tip strong") == HOSTILE
         assert visit.page.locator("#circuits img").count() == 0
-        assert "1 drawn circuit without scores" in visit.text("#circuits")
+        assert "1 circuit without scores" in visit.text("#circuits")
 
 
 def test_circuits_without_edges_and_missing_lists_are_told(browser: BrowserContext, tmp_path: Path) -> None:

@@ -10,10 +10,21 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from orchestrator.report.figures import FIGURES, FIGURES_AT_MOST, FigureKind, figures_of
+from orchestrator.report.figures.consensus import between_seeds
 from orchestrator.report.figures.plot import FORMATS, Plot, slug
-from orchestrator.report.figures.style import STYLE, colour, dash, label, marker
+from orchestrator.report.figures.style import (
+    ONE_COLUMN,
+    STYLE,
+    TWO_COLUMNS,
+    colour,
+    dash,
+    label,
+    marker,
+    methods_legend,
+)
 from orchestrator.report.findings import Findings
 from orchestrator.results import Results
 from tests.run_folders import GROUP, Runs, gated_sweep, point, small_sweep, trial
@@ -108,3 +119,79 @@ def test_many_scenes_have_the_figures_there_is_room_for(tmp_path: Path) -> None:
     assert len(drawn.plots) == FIGURES_AT_MOST
     assert {kind.key for kind, _ in drawn.plots} == {"curve"}
     assert sum(kind.key == "curve" for kind, _ in drawn.left_out) == 45 - FIGURES_AT_MOST
+
+
+def texts_outside(plot: Plot) -> list[str]:
+    """Texts of the drawn figure that stick out of it."""
+    with rc_context(STYLE):
+        figure = plot.figure()
+        figure.draw_without_rendering()
+        wide, high = figure.bbox.width, figure.bbox.height
+        out = []
+        for text in figure.findobj(Text):
+            box = text.get_window_extent()
+            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= wide + 1 and box.y1 <= high + 1
+            if text.get_text().strip() and text.get_visible() and not inside:
+                out.append(text.get_text())
+    return out
+
+
+LONG = "edge pruning with a name as long as any"
+
+
+def test_long_names_stay_inside_the_overlap_figure(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    scene = {"model": "a-model-of-some-size", "task": "a_task_with_a_name", "test_set": SET}
+    for number in range(4):
+        group = GROUP.model_copy(update=scene | {"method": f"{LONG} {number // 2}"})
+        edges = [("tok_embeds", "m0"), ("m0", "resid_post")]
+        result = trial(f"t{number}", number % 2, [point(0, 2, 0.1)], group=group)
+        runs.trial(result, edges={0: edges})
+    (plot,) = between_seeds(findings_of(runs))
+    assert texts_outside(plot) == []
+    with rc_context(STYLE):
+        figure = plot.figure()
+        figure.draw_without_rendering()
+        title, axes = figure.findobj(Text), figure.axes[0]
+        named = next(text for text in title if "a_task_with_a_name" in text.get_text())
+        shown = " ".join(named.get_text().split())
+        assert shown.endswith("at most 2 edges"), "the title in full"
+        assert not named.get_window_extent().overlaps(axes.get_window_extent())
+        labels = [" ".join(text.get_text().split()) for text in axes.get_yticklabels()]
+        assert labels == [f"{LONG} 0", f"{LONG} 1"], "names in full"
+
+
+SET = "64 examples, templates 1, data seed 0"
+
+
+def test_legends_use_the_width_of_the_figure() -> None:
+    short = {name: place for place, name in enumerate(("EAP", "EAP-IG (inputs)", "edge pruning", "random"))}
+    with rc_context(STYLE):
+        for slots, width, columns in (
+            (short, ONE_COLUMN, 3),
+            (short | {"edge pruning (from scratch)": 4}, ONE_COLUMN, 2),
+            (dict.fromkeys([LONG, f"{LONG} too"], 0), ONE_COLUMN, 1),
+            (short, TWO_COLUMNS, 4),
+        ):
+            figure = Figure(figsize=(width, 2), layout="constrained")
+            figure.subplots()
+            methods_legend(figure, slots, width)
+            figure.draw_without_rendering()
+            (legend,) = figure.legends
+            assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
+            box = legend.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def test_titles_say_what_was_measured(tmp_path: Path) -> None:
+    def title_of(**update: str) -> str:
+        runs = Runs(tmp_path / str(len(list(tmp_path.iterdir()))))
+        group = GROUP.model_copy(update={"model": "gpt2", "task": "ioi", "ablation": "interchange"} | update)
+        runs.trial(trial("t", 0, [point(0, 2, 0.1)], group=group))
+        (title,) = findings_of(runs).titles.values()
+        return title
+
+    assert title_of() == "gpt2, ioi"
+    assert title_of(test_set=SET) == "gpt2, ioi · 64 examples, templates 1"
+    assert title_of(test_set="200 examples, data seed 3") == "gpt2, ioi · 200 examples"
+    assert title_of(ablation="mean") == "gpt2, ioi · mean ablation"

@@ -11,6 +11,7 @@ import numpy as np
 from orchestrator.statistics.pareto import Floats
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+MARKS = 8
 LEVELS_PER_DECADE = 256  # of a score: one level is 0.9 %
 LOWEST = 2047  # levels below the largest score: 8 decades
 
@@ -32,6 +33,18 @@ def rising(values: Iterable[int]) -> str:
     return numbers(high - low - 1 for low, high in zip([-1, *ordered], ordered, strict=False))
 
 
+def members(values: Iterable[int], size: int) -> str:
+    """Different whole numbers below `size`: `rising`, or, where that is shorter, a dot and digits of six
+    bits each, the lowest first, that say of every number whether it is in."""
+    found = np.unique(np.fromiter(values, dtype=np.int64))
+    steps = rising(found.tolist())
+    if len(steps) <= -(-size // 6):
+        return steps
+    inside = np.zeros((-(-size // 6), 6), dtype=np.int64)
+    inside.ravel()[found] = 1
+    return "." + "".join(DIGITS[digit] for digit in (inside @ (1 << np.arange(6))).tolist())
+
+
 def same_or_numbers(values: Sequence[int]) -> int | str:
     """One number where all are the same."""
     return int(values[0]) if len(set(values)) == 1 else numbers(values)
@@ -51,3 +64,9 @@ def scores(values: Floats) -> dict[str, float | str]:
     level += 2048 * (values < 0)
     text = "".join(DIGITS[value // 64] + DIGITS[value % 64] for value in level.tolist())
     return {"top": float(f"{top:.6g}"), "levels": text}
+
+
+def mark(slot: int) -> int:
+    """Which of the eight markers and dashes a method has, on the page and in print: past the last colour
+    they go on by one, so that no two of 64 methods look the same."""
+    return (slot + slot // MARKS) % MARKS

@@ -103,7 +103,7 @@ def _of_seeds(curve: Curve, where: str) -> Iterator[Doubt]:
     seeds = curve.all_seeds
     if len(seeds) == 1:
         text = "One seed, so its curves have no band (a method that does not use the seed runs once)."
-        yield Doubt(curve.method, text, "Add seeds, where the method uses them.", _ids(curve.rows))
+        yield Doubt(where, text, "Add seeds, where the method uses them.", _ids(curve.rows))
         return
     front_seeds = sorted({int(curve.seeds[index]) for index in curve.front})
     if len(front_seeds) == 1 and len(curve.front) >= SHORT_FRONT:
@@ -168,15 +168,20 @@ def _of_trials(findings: Findings) -> Iterator[Doubt]:
             "test set", text, "Nothing, where they are all there are; else give a test split.", in_sample
         )
     for row in findings.with_status("complete"):
-        where, ids = row["method"] or "trial", (row["trial_id"],)
+        where, ids = _place(findings, row), (row["trial_id"],)
         if row["num_points"] == 0:
             yield Doubt(where, "Complete, but without any circuit.", trials=ids)
         elif row["method"] is None or row["divergence"] is None:
-            yield Doubt("trial", "Its group or divergence is missing: it is on no curve.", trials=ids)
+            yield Doubt(where, "Its group or divergence is missing: it is on no curve.", trials=ids)
     for row in findings.trials.values():
         for text in row["warnings"] or ():
             advice = next((advice for start, advice in ADVICE if text.startswith(start)), "")
-            yield Doubt(row["method"] or "trial", text, advice, (row["trial_id"],))
+            yield Doubt(_place(findings, row), text, advice, (row["trial_id"],))
+
+
+def _place(findings: Findings, row: Mapping[str, Any]) -> str:
+    """A trial's method and scene."""
+    return f"{row['method'] or 'trial'}, {findings.scene_title(row)}"
 
 
 def _front(curve: Curve) -> list[Mapping[str, Any]]:

@@ -1,26 +1,28 @@
 """Drawn circuits: what the page's drawing of circuits is given. Layout and drawing happen in the page."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.circuits.paths import (
     NODE,
+    OUTPUT,
     OUTPUT_LAYER,
     Edge,
     kind_of,
     level_of,
     node_of,
-    on_paths,
     place_of,
     served,
 )
 from orchestrator.report import codes
-from orchestrator.statistics.pareto import Floats
+from orchestrator.statistics.pareto import Floats, Ints
 
+BoolArray = NDArray[np.bool_]
 KINDS = ("q", "k", "v", "mlp", "output")  # of readers
 ORIGINS = ("embeddings", "heads", "MLPs")  # kinds of writers
 PARTS = {0: "key/value", 1: "heads", 2: "MLP"}
@@ -61,17 +63,59 @@ class Graph:
         order = sorted(self.edges, key=lambda edge: (self.nodes[edge[0]], self.readers[edge[1]]))
         return {edge: number for number, edge in enumerate(order)}
 
+    @cached_property
+    def ends(self) -> Ints:
+        """The numbers of the two boxes that every edge joins, [edges, 2]."""
+        found = [(self.nodes[writer], self.nodes[self.drawn_node(reader)]) for writer, reader in self.numbers]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+    def boxes(self, edges: Ints) -> Ints:
+        """The boxes that these edges join, upwards."""
+        return np.unique(self.ends[edges])
+
+    @cached_property
+    def _feeds(self) -> Floats:
+        """1 where a reader feeds a node, [readers, nodes]."""
+        feeds = np.zeros((len(self.readers), len(self.nodes)))
+        for name, number in self.readers.items():
+            feeds[
+                number, [self.nodes[one] for one in served(name, self.heads_per_kv) if one in self.nodes]
+            ] = 1
+        return feeds
+
+    @cached_property
+    def _pairs(self) -> Ints:
+        """Of every edge its writer and its reader, [edges, 2]."""
+        found = [(self.nodes[writer], self.readers[reader]) for writer, reader in self.numbers]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+    def loose(self, edges: Ints) -> Ints:
+        """Those of a circuit's edges that are on no path, as `circuits.paths.on_paths` has it."""
+        writers, readers = self._pairs[edges].T
+        kept = np.zeros((len(self.nodes), len(self.readers)))
+        kept[writers, readers] = 1
+        links = kept @ self._feeds > 0
+        names = list(self.nodes)
+        inputs = [number for number in np.unique(writers).tolist() if not NODE.fullmatch(names[number])]
+        alive = _reached(links, inputs) if inputs else np.ones(len(names), dtype=bool)
+        useful = _reached(links.T, [self.nodes[OUTPUT]] if OUTPUT in self.nodes else [])
+        fed = np.asarray(self._feeds[:, useful] > 0).max(axis=1, initial=False)
+        on_path = alive[writers] & fed[readers]
+        return edges[np.logical_not(on_path)]
+
     def plain(self) -> dict[str, Any]:
-        """As JSON values: `nodes` [name, layer, row], `readers` [name, node, kind, nodes served]."""
+        """As JSON values: `nodes` [name, layer, row], `readers` [name, node, kind, nodes served], and
+        `pairs`, of every edge its writer times the number of readers plus its reader."""
         levels = sorted({level_of(name) for name in self.nodes})
         layers = {layer: place for place, layer in enumerate(self.layers)}
+        wide = len(self.readers)
+        pairs = (self._pairs @ (wide, 1)).tolist()
         return {
             "layers": [_layer_name(layer) for layer in self.layers],
             "rows": [_row_name(level) for level in levels],
             "nodes": [[name, layers[level_of(name)[0]], levels.index(level_of(name))] for name in self.nodes],
             "readers": [self._reader(name) for name in self.readers],
-            "writers": codes.numbers(self.nodes[writer] for writer, _ in self.numbers),
-            "into": codes.numbers(self.readers[reader] for _, reader in self.numbers),
+            "pairs": codes.members(pairs, len(self.nodes) * wide),
         }
 
     def _reader(self, name: str) -> list[Any]:
@@ -81,50 +125,28 @@ class Graph:
         return [name, self.nodes[node], KINDS.index(kind_of(name)), inside]
 
 
-@dataclass(frozen=True)
-class Stability:
-    """On how many of `seeds` edges and nodes are kept, near one edge budget."""
-
-    seeds: int
-    edges: dict[Edge, int] = field(default_factory=dict)
-    nodes: dict[str, int] = field(default_factory=dict)
+def drawing(edges: Ints, graph: Graph) -> dict[str, Any]:
+    """A circuit that can be drawn: its edges, and those of them on no path."""
+    size = len(graph.numbers)
+    loose = graph.loose(edges).tolist()
+    return {"edges": codes.members(edges.tolist(), size), "loose": codes.members(loose, size)}
 
 
-def stability(circuits: Iterable[Sequence[Edge]], graph: Graph) -> Stability:
-    """Counts over circuits, one per seed."""
-    edges: dict[Edge, int] = {}
-    nodes: dict[str, int] = {}
-    seeds = 0
-    for circuit in circuits:
-        seeds += 1
-        for edge in circuit:
-            edges[edge] = edges.get(edge, 0) + 1
-        for node in {writer for writer, _ in circuit} | {graph.drawn_node(reader) for _, reader in circuit}:
-            nodes[node] = nodes.get(node, 0) + 1
-    return Stability(seeds, edges, nodes)
-
-
-def drawing(edges: Sequence[Edge], scores: Floats | None, seen: Stability, graph: Graph) -> dict[str, Any]:
-    """A circuit that is drawn: its edges, those of them on no path, scores, counts of seeds."""
-    order = np.argsort([graph.numbers[edge] for edge in edges], kind="stable") if edges else np.array([], int)
-    ordered = [edges[place] for place in order.tolist()]
-    nodes = {writer for writer, _ in edges} | {graph.drawn_node(reader) for _, reader in edges}
-    loose = set(edges) - set(on_paths(edges, graph.heads_per_kv))
-    told: dict[str, Any] = {
-        "edges": codes.rising(graph.numbers[edge] for edge in edges),
-        "loose": codes.rising(graph.numbers[edge] for edge in loose),
-        "of": seen.seeds,
-    }
-    if ordered and seen.seeds > 1:
-        told["on"] = codes.same_or_numbers([seen.edges[edge] for edge in ordered])
-        told["nodes"] = codes.same_or_numbers(
-            [seen.nodes[n] for n in sorted(nodes, key=graph.nodes.__getitem__)]
-        )
-    return told | (codes.scores(scores[order]) if scores is not None else {})
+def detail(edges: Ints, scores: Floats | None, others: Sequence[Ints], graph: Graph) -> dict[str, Any]:
+    """What is known about each edge and box of a circuit that can be drawn: its score; on how many of
+    `others`, circuits of one seed each near the same budget, it is kept."""
+    told: dict[str, Any] = {"of": len(others)}
+    if len(edges) and len(others) > 1:
+        on = np.bincount(np.concatenate(others), minlength=len(graph.numbers))
+        boxes = np.concatenate([graph.boxes(other) for other in others])
+        on_boxes = np.bincount(boxes, minlength=len(graph.nodes))
+        told["on"] = codes.same_or_numbers(on[np.sort(edges)].tolist())
+        told["nodes"] = codes.same_or_numbers(on_boxes[graph.boxes(edges)].tolist())
+    return told | (codes.scores(scores[np.argsort(edges)]) if scores is not None else {})
 
 
 def summary(edges: Sequence[Edge], layers: Sequence[int]) -> dict[str, Any]:
-    """A circuit too large to draw: numbers of edges between layers and between kinds of nodes."""
+    """A circuit that the page has no room for: numbers of edges between layers and between kinds of nodes."""
     places = {layer: place for place, layer in enumerate(layers)}
     between = np.zeros((len(layers), len(layers)), dtype=np.int64)
     kinds = np.zeros((len(ORIGINS), len(KINDS)), dtype=np.int64)
@@ -148,6 +170,17 @@ def origin_of(writer: str) -> int:
     """The kind of a writer, as its place in ORIGINS."""
     match = NODE.fullmatch(writer)
     return 0 if not match else 2 if match["kind"] == "m" else 1
+
+
+def _reached(links: BoolArray, start: Sequence[int]) -> BoolArray:
+    """Nodes to which `links` [from, to] lead from those at the start, and these."""
+    seen = np.zeros(len(links), dtype=bool)
+    seen[list(start)] = True
+    new = seen
+    while new.any():
+        new = links[new].any(axis=0) & ~seen
+        seen = seen | new
+    return seen
 
 
 def _layer_name(layer: int) -> str:

@@ -54,6 +54,10 @@ class KeptEdges:
                 self.read[key] = np.array(numbers, dtype=np.int64)
         return self.read[key]
 
+    def places(self, numbers: Mapping[Edge, int]) -> Ints:
+        """Of every edge read so far its number there, -1 for none, [edges read]."""
+        return np.array([numbers.get(edge, -1) for edge in self.names], dtype=np.int64)
+
     def scores(self, row: Row) -> Scores | None:
         """None when the circuit's file is missing, damaged, or does not fit its edge list."""
         edges = self.edges(row)

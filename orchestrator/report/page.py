@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from orchestrator.report.codes import MARKS, mark
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels import PANELS
 from orchestrator.report.panels.blocks import Block, Chart, Details, Section
@@ -26,6 +27,7 @@ SCRIPTS = (
     "codes",
     "layers",
     "drawing",
+    "dense",
     "camera",
     "circuits",
     "controls",
@@ -73,6 +75,7 @@ def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Sectio
         tiles=tiles(findings),
         sections=sections,
         charts=charts,
+        marks=[mark(slot) for slot in range(MARKS * MARKS)],
         style="\n".join((assets / f"{name}.css").read_text("utf-8") for name in STYLES),
         script=_script(assets),
         plotly=(assets / PLOTLY).read_text("utf-8") if charts else "",

@@ -34,6 +34,9 @@ DISTINCTIONS = {
     "num_edges_total": "{:,} edges",
 }
 
+DRAWN_WITH = ", data seed "  # ends the test set of a task that draws examples; before it, how many of which
+USUAL_ABLATION = "interchange"
+
 
 @dataclass(frozen=True, order=True)
 class Scene:
@@ -168,7 +171,8 @@ def _curve(scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: 
 
 
 def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
-    """A short title for each scene: model and task, and whatever else tells the scenes apart."""
+    """A short title for each scene: model and task, how many examples with which options where the task
+    has any, an ablation that is not the usual one, and whatever else tells the scenes apart."""
     scenes = list(scenes)
     told: dict[Scene, str] = {}
     for scene in scenes:
@@ -176,9 +180,15 @@ def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
         model, task = _letters(scene.model), _letters(scene.task)
         both = f"{scene.model}, {scene.task}"
         parts = [scene.task if model in task else scene.model if task in model else both]
-        for name, words in DISTINCTIONS.items():
-            if len({getattr(other, name) for other in rivals}) > 1:
-                parts.append(words.format(getattr(scene, name)))
+        differing = {name for name in DISTINCTIONS if len({getattr(other, name) for other in rivals}) > 1}
+        drawn = scene.test_set.partition(DRAWN_WITH)
+        if drawn[1] and "test_set" not in differing:
+            parts.append(drawn[0])
+        if scene.ablation != USUAL_ABLATION:
+            differing.add("ablation")
+        parts += [
+            words.format(getattr(scene, name)) for name, words in DISTINCTIONS.items() if name in differing
+        ]
         told[scene] = " · ".join(parts)
     return told
 

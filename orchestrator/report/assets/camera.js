@@ -1,16 +1,19 @@
 // Pan and zoom of a drawing: wheel (once the drawing has the focus, or with Ctrl), drag, pinch, keys.
 const ZOOM = { least: 0.05, most: 4, step: 1.3 };
 const BUTTONS = 34; // pixels at the top that stay free for the buttons
+const PAPER = { wide: 690, high: 860 }; // pixels of a page between its margins
 const READABLE = 0.55; // the least scale at which a drawing starts
 
-// `stage` holds an <svg> with one <g class="camera">. `bounds()` gives the drawing's {x, y, width, height}.
-function camera(stage, bounds) {
+// `stage` holds an <svg> with one <g class="camera">. `bounds()` gives the drawing's {x, y, width, height};
+// `moved` hears of every new {scale, x, y}.
+function camera(stage, bounds, moved) {
   const world = stage.querySelector(".camera"), picture = stage.querySelector("svg");
   const view = { scale: 1, x: 0, y: 0, fitted: null };
   const apply = () => {
     world.setAttribute("transform", `translate(${view.x.toFixed(2)} ${view.y.toFixed(2)}) scale(${view.scale.toFixed(4)})`);
     picture.classList.toggle("far", view.scale < 0.42);
     stage.classList.toggle("moved", view.fitted === null);
+    moved(view);
   };
   const fit = () => {
     const { x, y, width, height } = bounds(), wide = stage.clientWidth, high = stage.clientHeight - BUTTONS;
@@ -68,7 +71,26 @@ function camera(stage, bounds) {
     event.preventDefault();
   });
   new ResizeObserver(() => view.fitted?.()).observe(stage);
-  return { fit, start, zoom, reveal, settle: () => (view.fitted ?? apply)() };
+  // Paper cannot be moved: all of the drawing, as tall as a page lets it be.
+  let before = null;
+  const paper = (on) => {
+    if (on === (before !== null)) return;
+    if (on) {
+      const { width, height } = bounds();
+      before = { ...view };
+      stage.style.height = `${Math.round(Math.min(PAPER.high, height * PAPER.wide / width) + BUTTONS)}px`;
+      stage.style.width = `${PAPER.wide}px`;
+      fit();
+    } else {
+      Object.assign(view, before);
+      before = null;
+      stage.style.height = stage.style.width = "";
+      apply();
+    }
+  };
+  // A place of the stage, in the drawing's own units.
+  const inside = (x, y) => [(x - view.x) / view.scale, (y - view.y) / view.scale, view.scale];
+  return { inside, paper, fit, start, zoom, reveal, settle: () => (view.fitted ?? apply)() };
 }
 
 // One pointer drags, two pinch. A press that hardly moves stays a click.

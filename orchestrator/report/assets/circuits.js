@@ -2,6 +2,7 @@
 const KIND_NAMES = { q: "query", k: "key", v: "value", mlp: "MLP", output: "output" };
 const MARKS = { changes: "what changes", known: "the known circuit", nothing: "nothing" };
 const ORDERS = { layer: "by layer", score: "by score", seeds: "by stability" };
+const READABLE_EDGES = 300; // of a large circuit, shown at first
 const many = (number, noun) => `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
 
 // An element; names that start with "on" are listeners.
@@ -16,14 +17,14 @@ function h(tag, attributes = {}, ...children) {
 }
 
 function decodedCircuit(told, graph) {
-  if (told.edges === undefined) return { ...told, large: true };
-  const ids = decodedRising(told.edges), scores = decodedScores(told, ids.length);
+  if (told.edges === undefined) return { ...told, summary: true };
+  const ids = decodedMembers(told.edges), scores = decodedScores(told, ids.length);
   const known = told.on !== undefined, on = known ? decodedSame(told.on, ids.length) : null;
   const nodes = [...new Set(ids.flatMap((id) => [graph.edges[id].writer, graph.edges[id].node]))].sort((a, b) => a - b);
   const nodesOn = known ? decodedSame(told.nodes, nodes.length) : null;
-  const loose = new Set([...decodedRising(told.loose), ...ids.filter((id) => !graph.edges[id].rises)]);
+  const loose = new Set([...decodedMembers(told.loose), ...ids.filter((id) => !graph.edges[id].rises)]);
   return {
-    ...told, large: false, ids, loose, scores, kept: new Set(ids),
+    ...told, summary: false, ids, loose, scores, kept: new Set(ids),
     place: new Map(ids.map((id, at) => [id, at])), onSeeds: on,
     onSeedsOfNode: nodesOn && new Map(nodes.map((node, at) => [node, nodesOn[at]])),
   };
@@ -51,10 +52,10 @@ function openedCircuits(data) {
     if (part === "scene") everything();
   };
   const everything = () => Object.assign(look, {
-    low: 0, high: graph().layers.length - 1, kinds: new Set(data.kinds), origins: new Set(data.origins),
+    low: 0, high: graph().layers.length - 1, limit: 0, kinds: new Set(data.kinds), origins: new Set(data.origins),
   });
   const move = (at) => { if (at !== look.at) { look.before = look.at; look.at = at; } };
-  const truth = () => new Set(scene().truth === null ? [] : decodedRising(scene().truth));
+  const truth = () => new Set(scene().truth === null ? [] : decodedMembers(scene().truth));
   choose("scene", Math.max(0, data.scenes.findIndex((one) => one.methods.some(({ views }) => views[0].circuits.some(drawn)))));
   return { data, look, scene, method, graph, view, circuit, choose, move, truth, everything };
 }
@@ -64,13 +65,14 @@ const originOf = (graph, edge) => {
   return /^m\d+$/.test(name) ? "MLPs" : /^a\d+\.h\d+$/.test(name) ? "heads" : "embeddings";
 };
 
-// The edges to show: the circuit's, those that vanished, those of the known circuit that are missing.
+// The edges to show: the circuit's, those that vanished, those of the known circuit that are missing; at most
+// as many as asked for, the highest scores first.
 function shownEdges(open) {
   const { look } = open, graph = open.graph(), circuit = open.circuit(look.at), truth = open.truth();
   const before = look.before === null ? null : open.circuit(look.before);
   const passes = (edge) => look.kinds.has(edge.kind) && look.origins.has(originOf(graph, edge)) &&
     graph.nodes[edge.writer].layer >= look.low && graph.nodes[edge.node].layer <= look.high;
-  const compared = before !== null && !before.large;
+  const compared = before !== null && !before.summary;
   const vanished = compared ? before.ids.filter((id) => !circuit.kept.has(id)) : [];
   const missing = [...truth].filter((id) => !circuit.kept.has(id));
   const entry = (id, ...marks) => {
@@ -80,21 +82,33 @@ function shownEdges(open) {
       score: at === undefined || !circuit.scores ? null : circuit.scores[at],
       seeds: at === undefined || !circuit.onSeeds ? null : circuit.onSeeds[at] };
   };
+  const shown = (ids, scored) => {
+    const some = ids.filter((id) => passes(graph.edges[id])), most = look.limit || (scored?.n > open.data.drawn ? READABLE_EDGES : Infinity);
+    if (some.length <= most || !ranks(scored)) return some;
+    const score = (id) => scored.scores[scored.place.get(id)];
+    return some.sort((one, other) => score(other) - score(one) || one - other).slice(0, most).sort((one, other) => one - other);
+  };
   const added = new Set(compared ? circuit.ids.filter((id) => !before.kept.has(id)) : []);
-  const kept = circuit.ids.map((id) => entry(id, "kept-edge", ...(added.has(id) ? ["added"] : [])));
-  const ghosts = look.mark === "known" ? missing.map((id) => entry(id, "missing"))
-    : look.mark === "changes" ? vanished.map((id) => entry(id, "vanished")) : [];
-  return { kept: kept.filter(({ edge }) => passes(edge)), ghosts: ghosts.filter(({ edge }) => passes(edge)),
-    added, vanished, missing, compared, before, circuit, truth };
+  const kept = shown(circuit.ids, circuit).map((id) => entry(id, "kept-edge", ...(added.has(id) ? ["added"] : [])));
+  const ghosts = look.mark === "known" ? shown(missing, null).map((id) => entry(id, "missing"))
+    : look.mark === "changes" ? shown(vanished, before).map((id) => entry(id, "vanished")) : [];
+  const ofNode = new Map();
+  for (const one of kept) for (const node of [one.edge.writer, one.edge.node]) ofNode.set(node, ofNode.get(node) ?? []).get(node).push(one);
+  return { kept, ghosts, ofNode, added, vanished, missing, compared, before, circuit, truth };
 }
 
-// The edges whose places are computed: all of the front, so that nodes stay where they are, or this circuit's.
+// Whether the scores tell edges apart.
+const ranks = (circuit) => Boolean(circuit?.scores && circuit.levels);
+
+// The edges whose places are computed: of a circuit that is drawn in full, all of the front's circuits of its
+// kind, so that nodes stay where they are; else those that are shown.
 function placingEdges(open, found) {
-  const ids = new Set([...found.circuit.ids, ...found.vanished, ...found.truth]);
-  if (!open.look.fitted) {
-    open.view().circuits.forEach((_, at) => {
-      const other = open.circuit(at);
-      if (!other.large) other.ids.filter((id) => !other.loose.has(id)).forEach((id) => ids.add(id));
+  const small = (circuit) => !circuit.summary && circuit.n <= open.data.drawn;
+  const ids = new Set([...found.kept, ...found.ghosts].map(({ edge }) => edge.id));
+  if (small(found.circuit)) for (const id of [...found.circuit.ids, ...found.truth]) ids.add(id);
+  if (small(found.circuit) && !open.look.fitted) {
+    open.view().circuits.map((_, at) => open.circuit(at)).filter(small).forEach((other) => {
+      other.ids.filter((id) => !other.loose.has(id)).forEach((id) => ids.add(id));
     });
   }
   return [...ids].sort((one, other) => one - other).map((id) => open.graph().edges[id])
@@ -116,7 +130,7 @@ function edgeWords(open, entry, found) {
 
 function nodeWords(open, node, found) {
   const graph = open.graph();
-  const own = found.kept.filter(({ edge }) => edge.writer === node || edge.node === node);
+  const own = found.ofNode.get(node) ?? [];
   const into = own.filter(({ edge }) => edge.node === node);
   const kinds = Object.entries(KIND_NAMES).map(([kind, name]) => [into.filter(({ edge }) => edge.kind === kind).length, name]);
   const told = kinds.filter(([number, name]) => number && into.length && ["query", "key", "value"].includes(name))
@@ -134,10 +148,10 @@ function changeWords(found, look) {
   const { before, circuit, added, vanished } = found;
   if (before === null) return "The sparsest circuit of this front that is shown.";
   const which = `the circuit with ${many(before.n, "edge")}`;
-  if (!found.compared || circuit.large) return `Changes are told between drawn circuits; ${which} is a summary.`;
+  if (!found.compared || circuit.summary) return `Changes are not told where a circuit is only summarised: here or in ${which}.`;
   if (!added.size && !vanished.length) return `The same edges as ${which}.`;
   return `Against ${which}: ${many(added.size, "edge")} appear${added.size === 1 ? "s" : ""}, ` +
-    `${vanished.length || "none"} vanish${vanished.length < 2 ? "es" : ""}.`;
+    `${vanished.length ? vanished.length.toLocaleString("en-US") : "none"} vanish${vanished.length < 2 ? "es" : ""}.`;
 }
 
 function circuitWords(open) {

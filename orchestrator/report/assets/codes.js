@@ -20,6 +20,17 @@ function decodedRising(text) {
   return decodedNumbers(text).map((gap) => (last += gap + 1));
 }
 
+// The numbers of a set: rising, or after a dot six of them in a digit.
+function decodedMembers(text) {
+  if (text[0] !== ".") return decodedRising(text);
+  const found = [];
+  for (let at = 1; at < text.length; at += 1) {
+    const digit = DIGIT_OF.get(text[at]);
+    for (let bit = 0; bit < 6; bit += 1) if (digit >> bit & 1) found.push(6 * (at - 1) + bit);
+  }
+  return found;
+}
+
 // One number may stand for all.
 const decodedSame = (told, length) => (typeof told === "number" ? new Array(length).fill(told) : decodedNumbers(told));
 

@@ -1,4 +1,7 @@
-// What the circuits view is made of: its controls, its list of edges, its tables for circuits too large to draw.
+// What the circuits view is made of: its controls, its list of edges, its tables for circuits the page has no room for.
+const LIMITS = [100, 300, 800, 3000];
+const toSee = (circuit) => `circuit-sweep circuit show ${circuit.trial.slice(0, 8)} --point ${circuit.point}`;
+const LISTED = 500; // edges in the list
 function explorerParts(home, open) {
   const { look, data } = open, parts = { changed: () => {} };
   const after = (change) => (event) => { change(event); parts.changed(); };
@@ -21,6 +24,7 @@ function explorerParts(home, open) {
     oninput: after((event) => open.move(Number(event.target.value))) });
   const step = (by) => () => open.move(Math.max(0, Math.min(open.view().circuits.length - 1, look.at + by)));
   parts.count = h("span", { class: "count" });
+  parts.printed = h("p", { class: "quiet printed" });
   parts.words = h("p", { class: "words" });
   parts.changes = h("p", { class: "change", "aria-live": "polite" });
   parts.kept = h("p", { class: "quiet" });
@@ -35,9 +39,11 @@ function explorerParts(home, open) {
     boxes("Edges from", "origins", data.origins.map((name) => [name, name])),
     h("fieldset", { class: "filter" }, h("legend", {}, "Layers"), select("from", "lows", (value) => { look.low = Number(value); }, "From layer"),
       select("to", "highs", (value) => { look.high = Number(value); }, "To layer")),
+    h("fieldset", { class: "filter" }, h("legend", {}, "Scores"),
+      select("shown", "limits", (value) => { look.limit = Number(value); }, "Edges shown, the highest scores first")),
     h("fieldset", { class: "filter" }, h("legend", {}, "Drawing"), select("mark", "marks", (value) => { look.mark = value; }, "Mark in the drawing"),
       select("places", "places", (value) => { look.fitted = value === "fitted"; }, "Places of the nodes"))));
-  home.append(dense, along, parts.words, parts.changes, parts.filters, ...stageParts(parts, open, after));
+  home.append(dense, along, parts.printed, parts.words, parts.changes, parts.filters, ...stageParts(parts, open, after));
   fillSelect(parts.scenes, data.scenes.map((scene) => scene.title));
   parts.scenes.parentNode.hidden = data.scenes.length < 2;
   fillSelect(parts.places, ["the same along the front", "fitted to this circuit"], ["front", "fitted"]);
@@ -45,6 +51,7 @@ function explorerParts(home, open) {
 }
 
 function stageParts(parts, open, after) {
+  parts.canvas = h("canvas", { class: "dense", "aria-hidden": "true" });
   parts.world = svg("g", { class: "camera" });
   parts.picture = svg("svg", { class: "circuit-picture" }, parts.world);
   parts.tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
@@ -54,7 +61,7 @@ function stageParts(parts, open, after) {
   }
   parts.stage = h("div", { class: "stage", tabindex: 0, role: "group",
     "aria-label": "Drawing of the circuit. Arrow keys move it, plus and minus zoom, 0 shows all; Enter goes to its nodes, arrow keys from node to node. The list holds the same edges." },
-    parts.picture, parts.tip, parts.nothing);
+    parts.canvas, parts.picture, parts.tip, parts.nothing);
   const zooms = h("div", { class: "zooms" }, parts.zoomIn, parts.zoomOut, parts.zoomFit);
   parts.orders = h("select", { "aria-label": "Order of the edges", onchange: after((event) => { open.look.order = event.target.value; }) });
   fillSelect(parts.orders, Object.values(ORDERS), Object.keys(ORDERS));
@@ -80,6 +87,11 @@ function syncParts(parts, open) {
   fillSelect(parts.views, open.method().views.map(({ seed }) => (seed === null ? "of all seeds" : `of seed ${seed}`)), undefined, look.view);
   fillSelect(parts.lows, layers, undefined, look.low);
   fillSelect(parts.highs, layers, undefined, look.high);
+  const circuit = open.circuit(look.at);
+  const first = circuit.n > open.data.drawn ? `the highest ${READABLE_EDGES}` : "all";
+  fillSelect(parts.limits, [`readable (${first})`, ...LIMITS.map((most) => `the highest ${most.toLocaleString("en-US")}`), "all"],
+    [0, ...LIMITS, Infinity], look.limit);
+  parts.limits.disabled = !ranks(circuit) || circuit.n <= LIMITS[0];
   const marks = Object.keys(MARKS).filter((mark) => mark !== "known" || open.scene().truth !== null);
   if (!marks.includes(look.mark)) look.mark = "changes";
   fillSelect(parts.marks, marks.map((mark) => MARKS[mark]), marks, look.mark);
@@ -92,13 +104,13 @@ function syncParts(parts, open) {
   parts.count.textContent = `circuit ${look.at + 1} of ${last + 1}${thinned}`;
 }
 
-function fillList(parts, open, found) {
+function fillList(parts, open, found, dense) {
   const { look } = open, sort = {
     layer: (one, other) => one.edge.id - other.edge.id,
     score: (one, other) => other.score - one.score || one.edge.id - other.edge.id,
     seeds: (one, other) => other.seeds - one.seeds || one.edge.id - other.edge.id,
   }[look.order];
-  const entries = [...[...found.kept].sort(sort), ...found.ghosts];
+  const entries = [...[...found.kept].sort(sort), ...found.ghosts].slice(0, LISTED), whole = found.kept.length + found.ghosts.length;
   const sign = ({ marks }) => (marks.includes("vanished") ? "−" : marks.includes("missing") ? "✗" : look.mark === "changes" && marks.includes("added") ? "+"
     : look.mark === "known" && marks.includes("known") ? "✓" : "");
   parts.list.replaceChildren(...entries.map((entry, at) => h("li", {
@@ -110,22 +122,26 @@ function fillList(parts, open, found) {
   h("span", { class: "seeds" }, entry.seeds === null ? "" : `${entry.seeds}/${found.circuit.of}`))));
   parts.list.removeAttribute("aria-activedescendant");
   const hidden = found.circuit.n - found.kept.length;
-  parts.title.textContent = hidden ? `${found.kept.length} of ${many(found.circuit.n, "edge")}` : many(found.circuit.n, "edge");
+  parts.title.textContent = hidden ? `${found.kept.length.toLocaleString("en-US")} of ${many(found.circuit.n, "edge")}` : many(found.circuit.n, "edge");
+  parts.printed.textContent = [open.scene().title, open.method().name, `the front ${parts.views.selectedOptions[0].textContent}`,
+    parts.count.textContent, `${parts.title.textContent} shown`].join(" · ");
   const loose = found.kept.filter((entry) => entry.loose).length;
   parts.kept.textContent = [
     hidden ? `${many(hidden, "edge")} hidden by the filters.` : "",
+    found.circuit.of === undefined ? `The page has no room for its scores and stability: ${toSee(found.circuit)} lists them.` : "",
+    whole > LISTED ? `The first ${LISTED} in this order are listed.` : "",
     loose ? `${many(loose, "kept edge")} on no path from an embedding to the output, not drawn.` : "",
     found.circuit.n && found.circuit.scores ? "Columns: score" + (found.circuit.onSeeds ? ", seeds that keep it." : ".") : "",
   ].join(" ").trim();
-  parts.legend.textContent = {
+  parts.legend.textContent = dense ? "Too many lines to mark: the list tells what changes. Point at a line or a node." + (ranks(found.circuit) ? " Wide: high score." : "") : {
     changes: "Haloed (+): appears here. Dashed grey (−): vanished.",
     known: "Solid (✓): in the known circuit. Dashed: not in it. Dotted (✗): in it, missing here.",
     nothing: "",
-  }[look.mark] + (found.circuit.scores && found.circuit.levels ? " Wide: high score." : "");
+  }[look.mark] + (ranks(found.circuit) ? " Wide: high score." : "");
 }
 
-// A circuit too large to draw: how many edges lead from layer to layer, and from kind to kind.
-function largeTables(open, circuit) {
+// A circuit the page has no room for: how many edges lead from layer to layer, and from kind to kind.
+function summaryTables(open, circuit) {
   const { data } = open, layers = open.graph().layers;
   const text = (value) => (value === 0 ? "" : value < 1000 ? String(value) : `${(value / 1000).toPrecision(2)}k`);
   const table = (caption, corner, columns, rows) => {
@@ -134,10 +150,10 @@ function largeTables(open, circuit) {
     const lines = rows.map(([name, values]) => h("tr", {}, h("th", { scope: "row" }, name),
       ...values.map((value, at) => h("td", { style: `--shade:${Math.round(100 * Math.sqrt(value / most))}%`,
         title: `${name} → ${columns[at]}: ${many(value, "edge")}` }, text(value)))));
-    return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption },
       h("table", { class: columns.length > 12 ? "matrix dense" : "matrix" }, h("caption", {}, caption), h("thead", {}, head), h("tbody", {}, ...lines)));
   };
-  const told = [h("p", { class: "quiet" }, `More than ${data.drawn} edges: too many to draw. How many lead from where to where:`)];
+  const told = [h("p", { class: "quiet" }, `The page has no room for this circuit's ${many(circuit.n, "edge")}: ${toSee(circuit)} lists them. How many lead from where to where:`)];
   if (circuit.grid) {
     const values = decodedNumbers(circuit.grid), wide = layers.length;
     const filled = layers.map((name, at) => [name, values.slice(at * wide, (at + 1) * wide)]);

@@ -23,6 +23,9 @@ const RAMP = ["#440154", "#482173", "#433e85", "#38588c", "#2d708e", "#25858e",
 
 const root = document.documentElement;
 const charts = JSON.parse(document.getElementById("charts").textContent);
+// Which marker and dash a method has: codes.py says.
+const MARK_OF = JSON.parse(document.getElementById("marks").textContent);
+const markOf = (slot) => MARK_OF[slot % MARK_OF.length];
 const byTheme = window.matchMedia("(prefers-color-scheme: dark)");
 const coarse = window.matchMedia("(pointer: coarse)").matches;
 const CONFIG = {
@@ -44,11 +47,11 @@ const percent = (share) => `${Number((100 * share).toPrecision(5))} %`;
 function swatch(slot, hollow = false) {
   const colour = colourOf(slot);
   if (hollow) {
-    return `<svg width="18" height="16" viewBox="11 0 18 16"><path d="${GLYPHS[MARKERS[slot % 8]]}" fill="none" ` +
+    return `<svg width="18" height="16" viewBox="11 0 18 16"><path d="${GLYPHS[MARKERS[markOf(slot)]]}" fill="none" ` +
       `stroke="${colour}" stroke-width="1.8"/></svg>`;
   }
   return `<svg width="40" height="16" viewBox="0 0 40 16"><path d="M1 8h38" stroke="${colour}" ` +
-    `stroke-width="2" stroke-dasharray="${STROKES[slot % 8]}"/><path d="${GLYPHS[MARKERS[slot % 8]]}" ` +
+    `stroke-width="2" stroke-dasharray="${STROKES[markOf(slot)]}"/><path d="${GLYPHS[MARKERS[markOf(slot)]]}" ` +
     `fill="${colour}" stroke="${ink("--card")}" stroke-width="1"/></svg>`;
 }
 

@@ -13,9 +13,8 @@ function svg(tag, attributes, ...children) {
 function decodedGraph(told, kinds) {
   const nodes = told.nodes.map(([name, layer, level], number) => ({ number, name, layer, level }));
   const readers = told.readers.map(([name, node, kind, inside]) => ({ name, node, kind: kinds[kind], inside }));
-  const into = decodedNumbers(told.into);
-  const edges = decodedNumbers(told.writers).map((writer, id) => {
-    const reader = readers[into[id]];
+  const edges = decodedMembers(told.pairs).map((pair, id) => {
+    const number = pair % readers.length, writer = (pair - number) / readers.length, reader = readers[number];
     const rises = nodes[writer].level < nodes[reader.node].level;
     return { id, writer, node: reader.node, kind: reader.kind, inside: reader.inside, rises,
       from: nodes[writer].name, to: reader.name, label: `${nodes[writer].name} → ${reader.name}` };
@@ -62,29 +61,35 @@ function trunk(place, node, row) {
 }
 
 function branch(place, edge) {
-  const row = place.rowOf.get(edge.node), start = place.at(edge.writer, row - 1), end = place.at(edge.node, row);
-  if (place.rowOf.get(edge.writer) === row - 1) start.y -= BOX / 2;
-  end.y += BOX / 2;
-  const shared = edge.inside.length > 0;
-  const port = shared ? { k: -0.2, v: 0.2 }[edge.kind] : PORTS[edge.kind] ?? 0;
-  end.x = edge.kind === "output" ? start.x : end.x + port * UNIT * 0.86;
+  const [start, end] = edgeEnds(place, edge);
   return bend(start, end);
 }
 
-const wholePath = (place, edge) => trunk(place, edge.writer, place.rowOf.get(edge.node)) + branch(place, edge);
+// Where the last piece of an edge's line starts and ends; on a grid it is the whole line.
+function edgeEnds(place, edge) {
+  const row = place.rowOf.get(edge.node), own = place.rowOf.get(edge.writer), from = place.dense ? own : row - 1;
+  const start = place.at(edge.writer, from), end = place.at(edge.node, row);
+  if (own === from) start.y -= BOX / 2;
+  end.y += BOX / 2;
+  const port = edge.inside.length > 0 ? { k: -0.2, v: 0.2 }[edge.kind] : PORTS[edge.kind] ?? 0;
+  end.x = edge.kind === "output" ? start.x : end.x + port * UNIT * 0.86;
+  return [start, end];
+}
+
+const wholePath = (place, edge) => (place.dense ? "" : trunk(place, edge.writer, place.rowOf.get(edge.node))) + branch(place, edge);
 
 // Wider for higher scores: with the square root of how high a score lies.
 function widths(scores) {
-  const found = [...new Set(scores ?? [])];
-  const low = Math.min(0, ...found), high = Math.max(...found);
-  return (score) => (found.length < 2 ? 1.5 : 0.9 + 2.6 * Math.sqrt((score - low) / (high - low)));
+  const high = (scores ?? []).reduce((most, score) => Math.max(most, score), -Infinity);
+  const low = (scores ?? []).reduce((least, score) => Math.min(least, score), 0);
+  return (score) => (!scores || scores.every((one) => one === scores[0]) ? 1.5 : 0.9 + 2.6 * Math.sqrt((score - low) / (high - low)));
 }
 
 // `shown`: [{edge, score, marks: class names}]; `ghosts`: the same for edges that are not kept.
 function circuitPicture(place, shown, ghosts, circuit) {
   const width = widths(circuit.scores);
   const tops = new Map();
-  for (const { edge } of shown) tops.set(edge.writer, Math.max(tops.get(edge.writer) ?? 0, place.rowOf.get(edge.node)));
+  for (const { edge } of place.dense ? [] : shown) tops.set(edge.writer, Math.max(tops.get(edge.writer) ?? 0, place.rowOf.get(edge.node)));
   const trunks = [...tops].map(([node, row]) => {
     const path = trunk(place, node, row);
     return path && svg("g", { "data-node": node }, svg("path", { class: "trunk", d: path }), svg("path", { class: "hit", d: path }));
@@ -103,10 +108,10 @@ function circuitPicture(place, shown, ghosts, circuit) {
   });
   return [
     ...bands(place),
-    svg("g", { class: "ghosts" }, ...lines(ghosts, false)),
+    svg("g", { class: "ghosts" }, ...lines(place.dense ? [] : ghosts, false)),
     svg("g", { class: "insides" }, ...inside),
     svg("g", { class: "trunks" }, ...trunks),
-    svg("g", { class: "kept" }, ...lines([...shown].sort((one, other) => width(other.score) - width(one.score)), true)),
+    svg("g", { class: "kept" }, ...lines(place.dense ? [] : [...shown].sort((one, other) => width(other.score) - width(one.score)), true)),
     svg("g", { class: "lit" }),
     svg("g", { class: "nodes" }, ...place.present.filter((node) => alive.has(node) || dim.has(node)).map((node) => box(place, node, dim.has(node)))),
   ];
@@ -120,7 +125,7 @@ function bands(place) {
     layers.set(layer, [...(layers.get(layer) ?? []), place.heights[row]]);
     return svg("text", { class: "row", x: place.left - 10, y: -place.heights[row] + 4, "text-anchor": "end" }, place.graph.rows[level]);
   });
-  const tints = [...layers].filter(([layer]) => layer % 2 === 1).map(([, heights]) => svg("rect", {
+  const tints = [...layers].filter(([layer]) => layer % 2 === 1 && !place.dense).map(([, heights]) => svg("rect", {
     class: "band", x: place.left - LABELS, y: -Math.max(...heights) - BOX, width: place.right - place.left + LABELS,
     height: Math.max(...heights) - Math.min(...heights) + 2 * BOX,
   }));

@@ -2,31 +2,28 @@
 function circuitsExplorer(home, data) {
   const open = openedCircuits(data), { look } = open;
   const parts = explorerParts(home, open);
-  let found = null, place = null, pinned = null;
+  const painter = densePainter(parts.canvas);
+  let found = null, place = null, pinned = null, drawn = new Map(), lines = [];
 
   const target = (key) => parts.picture.querySelector(key);
-  const light = (ids, nodes = []) => {
+  const light = (ids, ...nodes) => {
     const lit = parts.world.querySelector(".lit");
     if (!lit) return;
     lit.replaceChildren();
     for (const box of parts.world.querySelectorAll(".node.on")) box.classList.remove("on");
-    for (const id of ids) {
-      const line = target(`.edge[data-edge="${id}"]`);
-      if (!line) continue;
-      const edge = open.graph().edges[id];
-      lit.append(svg("path", { class: `line kind-${edge.kind}`, d: wholePath(place, edge) }));
-      nodes = [...nodes, edge.writer, edge.node];
+    for (const edge of ids.map((id) => drawn.get(id)?.edge).filter(Boolean)) {
+      lit.append(svg("path", { class: `line kind-${edge.kind}`, "data-edge": edge.id, d: wholePath(place, edge) }));
+      nodes.push(edge.writer, edge.node);
     }
     for (const node of new Set(nodes)) target(`.node[data-node="${node}"]`)?.classList.add("on");
     parts.picture.classList.toggle("focusing", ids.length > 0);
+    painter.fade(ids.length > 0);
   };
-  const entryOf = (id) => [...found.kept, ...found.ghosts].find(({ edge }) => edge.id === id);
   const tell = (what, x, y) => {
-    const words = what.edge !== undefined ? [open.graph().edges[what.edge].label, ...edgeWords(open, entryOf(what.edge), found)]
+    const words = what.edge !== undefined ? [open.graph().edges[what.edge].label, ...edgeWords(open, drawn.get(what.edge), found)]
       : [open.graph().nodes[what.node].name, ...nodeWords(open, what.node, found)];
     light(what.edge !== undefined ? [what.edge]
-      : found.kept.filter(({ edge }) => edge.writer === what.node || edge.node === what.node).map(({ edge }) => edge.id),
-      what.node === undefined ? [] : [what.node]);
+      : (found.ofNode.get(what.node) ?? []).map(({ edge }) => edge.id), ...(what.node === undefined ? [] : [what.node]));
     showTip(parts, words, x, y);
   };
   const hush = () => {
@@ -36,7 +33,9 @@ function circuitsExplorer(home, data) {
   };
   const what = (event) => {
     const edge = event.target.closest?.("[data-edge]"), node = event.target.closest?.("[data-node]");
-    return edge ? { edge: Number(edge.dataset.edge) } : node ? { node: Number(node.dataset.node) } : null;
+    if (edge || node || !place?.dense || event.clientX === undefined) return edge ? { edge: Number(edge.dataset.edge) } : node ? { node: Number(node.dataset.node) } : null;
+    const line = nearestLine(lines, ...seen.inside(...spot(event)));
+    return line && { edge: line.id };
   };
   const spot = (event) => {
     const from = parts.stage.getBoundingClientRect(), own = event.target.getBoundingClientRect();
@@ -59,11 +58,11 @@ function circuitsExplorer(home, data) {
     if (event.key === "Enter" && event.target === parts.stage) parts.world.querySelector(".node")?.focus();
     else if (event.target.matches?.(".node") && event.key.startsWith("Arrow")) { event.preventDefault(); walk(event, place); }
   });
-  const seen = camera(parts.stage, () => boundsOf(place));
+  const seen = camera(parts.stage, () => boundsOf(place), painter.move);
   followList(parts.list, (id, keyed) => {
     if (id === null) { hush(); return; }
     light([id]);
-    const line = target(`.edge[data-edge="${id}"] .line`);
+    const line = target(`.lit .line[data-edge="${id}"]`);
     if (keyed && line) seen.reveal(line);
   });
   parts.zoomIn.addEventListener("click", () => seen.zoom(ZOOM.step));
@@ -76,36 +75,55 @@ function circuitsExplorer(home, data) {
     parts.tip.hidden = true;
     syncParts(parts, open);
     const circuit = open.circuit(look.at);
-    parts.body.classList.toggle("large", circuit.large);
+    parts.body.classList.toggle("large", circuit.summary);
     parts.large.replaceChildren();
-    parts.filters.hidden = circuit.large;
+    parts.filters.hidden = circuit.summary;
     parts.words.textContent = circuitWords(open);
-    found = circuit.large ? null : shownEdges(open);
-    parts.changes.textContent = changeWords(found ?? largeFound(open), look);
-    if (circuit.large) {
-      parts.large.append(...largeTables(open, circuit));
+    found = circuit.summary ? null : shownEdges(open);
+    parts.changes.textContent = changeWords(found ?? summaryFound(open), look);
+    if (circuit.summary) {
+      parts.large.append(...summaryTables(open, circuit));
       parts.list.replaceChildren();
       return;
     }
-    const edges = placingEdges(open, found);
-    place = edges.length ? geometry(open.graph(), edges) : null;
-    const drawable = (entry) => !entry.loose && entry.edge.rises && place.rowOf.has(entry.edge.writer);
+    const drawable = (entry) => !entry.loose && entry.edge.rises;
+    const kept = found.kept.filter(drawable), ghosts = found.ghosts.filter(drawable);
+    const dense = kept.length > data.drawn;
+    const edges = dense ? kept.map(({ edge }) => edge) : placingEdges(open, found);
+    place = edges.length ? (dense ? gridGeometry : geometry)(open.graph(), edges) : null;
+    drawn = new Map([...(dense ? [] : ghosts), ...kept].map((entry) => [entry.edge.id, entry]));
     const marks = look.mark === "known" ? "marks-known" : look.mark === "changes" ? "marks-changes" : "";
     parts.picture.setAttribute("class", `circuit-picture ${marks}`);
-    parts.world.replaceChildren(...(place ? circuitPicture(place, found.kept.filter(drawable), found.ghosts.filter(drawable), circuit) : []));
-    parts.nothing.hidden = Boolean(place) && found.kept.some(drawable);
+    parts.world.replaceChildren(...(place ? circuitPicture(place, kept, ghosts, circuit) : []));
+    lines = dense ? denseLines(place, kept, circuit) : [];
+    painter.show(lines);
+    parts.nothing.hidden = kept.length > 0;
     parts.nothing.textContent = circuit.n === 0 ? "This circuit keeps no edge." : found.kept.length ? "No kept edge lies on a path from an embedding to the output." : "The filters hide every edge.";
     for (const node of parts.world.querySelectorAll(".node")) {
       const number = Number(node.dataset.node);
       node.setAttribute("aria-label", `${open.graph().nodes[number].name}: ${nodeWords(open, number, found).join(", ")}`);
     }
-    fillList(parts, open, found);
-    const key = [look.scene, look.method, look.view, look.fitted && look.at].join();
+    fillList(parts, open, found, dense);
+    const key = [look.scene, look.method, look.view, dense || circuit.n > data.drawn, (look.fitted || circuit.n > data.drawn) && !dense && look.at].join();
     if (place) { if (key === drawnFor) seen.settle(); else seen.start(); }
     drawnFor = key;
   };
   parts.changed = redraw;
   redraw();
+  const recolour = () => {
+    if (lines.length === 0) return;
+    lines = denseLines(place, [...drawn.values()], found.circuit);
+    painter.show(lines);
+  };
+  const print = (on) => {
+    if (!place || found === null) return;
+    seen.paper(on);
+    recolour();
+    if (on && lines.length) painter.now();
+  };
+  window.addEventListener("beforeprint", () => print(true));
+  window.addEventListener("afterprint", () => print(false));
+  new MutationObserver(recolour).observe(root, { attributeFilter: ["data-theme"] });
 }
 
 const boundsOf = (place) => (place === null ? { x: 0, y: 0, width: 1, height: 1 } : {
@@ -113,7 +131,7 @@ const boundsOf = (place) => (place === null ? { x: 0, y: 0, width: 1, height: 1 
   height: place.heights.at(-1) + 2 * BOX + 16,
 });
 
-const largeFound = (open) => {
+const summaryFound = (open) => {
   const before = open.look.before === null ? null : open.circuit(open.look.before);
   return { before, circuit: open.circuit(open.look.at), compared: false, added: new Set(), vanished: [] };
 };

@@ -6,7 +6,7 @@ function gatesFigure(data) {
     const bins = setting.share.length, ends = (bin) => `${Number((bin / bins).toFixed(3))} – ${Number(((bin + 1) / bins).toFixed(3))}`;
     const x = setting.share.flatMap((_, bin) => [bin / bins, (bin + 1) / bins]);
     const y = setting.share.flatMap((share) => [share, share]).map((share) => Math.max(share, data.floor));
-    return { x, y, mode: "lines", line: { color: colour, width: 1.8, dash: DASHES[at % 8] }, hovertemplate: "%{text}<extra></extra>",
+    return { x, y, mode: "lines", line: { color: colour, width: 1.8, dash: DASHES[markOf(at)] }, hovertemplate: "%{text}<extra></extra>",
       text: setting.share.flatMap((share, bin) => Array(2).fill(`<b>${setting.name}</b><br>E[gate] ${ends(bin)}: ${percent(share)} of the edges`)) };
   });
   const low = Math.log10(data.floor);

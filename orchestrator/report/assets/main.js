@@ -20,6 +20,9 @@ function draw(figure) {
   // Plotly looks at its place's size when a window changes; paper changes none.
   if (root.classList.contains("printing")) Object.assign(look, { width: plot.clientWidth, height: plot.clientHeight });
   Plotly.react(plot, traces, look, CONFIG);
+  // The figure has a name and a table; its loose ticks say nothing to a screen reader.
+  for (const part of plot.querySelectorAll(".main-svg")) part.setAttribute("aria-hidden", "true");
+  plot.querySelector(".modebar")?.setAttribute("aria-label", "Tools of the figure");
 }
 
 // A chart inside a closed section has no size yet; it is drawn when the section opens.
@@ -77,6 +80,13 @@ function follow() {
   for (const section of document.querySelectorAll("main > section")) watch.observe(section);
 }
 
+// A table wider than its place says so, and can be reached to be moved.
+const cutTables = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+  const cut = target.scrollWidth > target.clientWidth + 1;
+  target.classList.toggle("cut", cut);
+  target.tabIndex = cut ? 0 : -1;
+}));
+for (const place of document.querySelectorAll(".scroll")) cutTables.observe(place);
 for (const figure of figures) {
   states.set(figure.id, {});
   figure.addEventListener("change", () => draw(figure));

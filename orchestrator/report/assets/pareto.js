@@ -46,7 +46,7 @@ function medianLines(band, most) {
 function bandTraces(method, view) {
   const values = method.band.values[view.at];
   if (!values) return [];
-  const colour = colourOf(method.slot), dash = DASHES[method.slot % 8], xs = method.band.edges.map(view.place);
+  const colour = colourOf(method.slot), dash = DASHES[markOf(method.slot)], xs = method.band.edges.map(view.place);
   const [low, high] = BANDS[view.band] ?? [], traces = [];
   const quiet = { mode: "lines", line: { width: 0, color: colour }, hoverinfo: "skip" };
   if (values[low]) {
@@ -72,7 +72,7 @@ function bandTraces(method, view) {
 function pointTraces(method, view) {
   const points = method.points, values = points.values[view.at];
   if (!values) return [];
-  const colour = colourOf(method.slot), symbol = MARKERS[method.slot % 8];
+  const colour = colourOf(method.slot), symbol = MARKERS[markOf(method.slot)];
   const x = (at) => view.place(points.edges[at]), y = (at) => view.lift(values[at]);
   const best = [...points.front].sort((a, b) => points.edges[a] - points.edges[b]), onFront = new Set(best);
   const others = values.map((_, at) => at).filter((at) => !onFront.has(at));
@@ -117,7 +117,7 @@ function publishedTraces(data, state, view) {
     return {
       x: group.sparsity.map((sparsity) => (group.of === null && !view.bySparsity ? null : view.placed(1 - sparsity, group.of))),
       y: group.values[view.at].map(view.lift), mode: "markers",
-      marker: { size: 9, color: colourOf(group.slot), symbol: `${MARKERS[group.slot % 8]}-open`, line: { width: 1.8 } },
+      marker: { size: 9, color: colourOf(group.slot), symbol: `${MARKERS[markOf(group.slot)]}-open`, line: { width: 1.8 } },
       hovertemplate: "%{text}<extra></extra>",
       text: group.values[view.at].map((value, at) => `<b>${group.name}</b><br>${percent(group.sparsity[at])} of ${of} cut<br>` +
         `test ${view.metric.short} ${value === null ? "" : round(value)}<br>source ${group.source[at]}`),

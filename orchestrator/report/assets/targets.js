@@ -5,7 +5,7 @@ function targetsFigure(data, state) {
   const low = Math.min(...all), high = Math.min(1, Math.max(...all));
   const traces = shown.map((group) => ({
     x: group.target, y: group.sparsity, mode: "markers", hovertemplate: "%{text}<extra></extra>",
-    marker: { size: 9, opacity: 0.7, color: colourOf(group.slot), symbol: MARKERS[group.slot % 8],
+    marker: { size: 9, opacity: 0.7, color: colourOf(group.slot), symbol: MARKERS[markOf(group.slot)],
       line: { width: 1, color: ink("--card") } },
     text: group.text.map((text, at) => `<b>${group.method}</b><br>target ${group.target[at]}, achieved ` +
       `${percent(group.sparsity[at])}<br>${text}`),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from orchestrator.report.figures.curves import identity
 from orchestrator.report.figures.plot import Plot, Row
-from orchestrator.report.figures.style import ONE_COLUMN, label, title
+from orchestrator.report.figures.style import ONE_COLUMN, STYLE, wrapped
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges, best_of_seed
 from orchestrator.report.panels.consensus import (
@@ -64,7 +64,7 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], kept: KeptEd
         details=f"At most {count(budget, 'edge')} · {scene.details}",
         columns=COLUMNS,
         rows=rows,
-        size=(ONE_COLUMN, 3.0),
+        size=(ONE_COLUMN, 3.2),
         draw=partial(_draw, f"{findings.titles[scene]} · at most {count(budget, 'edge')}"),
     )
 
@@ -96,9 +96,10 @@ def _draw(about: str, canvas: Figure | SubFigure, rows: Sequence[Row]) -> None:
         axes.axhline(edge, color="#D55E00", linewidth=0.7)
         axes.axvline(edge, color="#D55E00", linewidth=0.7)
     middles = [(start + end) / 2 for start, end in zip(starts, ends, strict=True)]
-    told = [label(method, 24) for method in methods]
+    told = [wrapped(method, 20, 3) for method in methods]
     axes.set_yticks(middles, told)
     axes.set_xticks(middles, told, rotation=35, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
     canvas.colorbar(shown, ax=axes, label="IoU", shrink=0.8)
-    title(axes, about)
+    # Over the whole figure: the matrix is too narrow for it.
+    canvas.suptitle(wrapped(about, 46, 3), x=0.02, ha="left", size=STYLE["axes.titlesize"])

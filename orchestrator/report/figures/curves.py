@@ -69,12 +69,13 @@ def _plot(findings: Findings, scene: Scene, across: str) -> Plot:
 
 
 def curve_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
-    """A curve as rows: `band` (median, quartiles and seeds per budget), `circuit`, `front`. What is not
-    finite is not drawn."""
-    total, most = curve.scene.num_edges_total, int(curve.num_edges.max())
-    for place in np.flatnonzero((bands.budgets <= most) & np.isfinite(bands.median)):
+    """A curve as rows: `band` (median, quartiles and seeds at each size that was evaluated; one seed has no
+    quartiles), `circuit`, `front`. What is not finite is not drawn."""
+    total = curve.scene.num_edges_total
+    for place in np.flatnonzero(np.isin(bands.budgets, curve.num_edges) & np.isfinite(bands.median)):
         edges = int(bands.budgets[place])
         low, middle, high = (finite(of[place]) for of in (bands.quartile_1, bands.median, bands.quartile_3))
+        low, high = (low, high) if bands.num_seeds[place] > 1 else (None, None)
         where: Row = {
             "num_edges": edges,
             "sparsity": 1 - edges / total,

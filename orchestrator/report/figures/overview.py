@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from orchestrator.report.figures.curves import curve_rows, divergence_axes, reference_rows
-from orchestrator.report.figures.plot import save
-from orchestrator.report.figures.style import PALE, STYLE, methods_legend
+from orchestrator.report.figures.plot import lay_out, save
+from orchestrator.report.figures.style import PALE, methods_legend, styled
 from orchestrator.report.findings import Findings
 
 # Scenes in the one figure; each has a figure of its own besides.
@@ -17,10 +16,9 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 4.0, 2.9
 
 def write_overview(findings: Findings, png: Path, pdf: Path) -> None:
     """Draws the scenes into one figure. The same findings give the same bytes."""
-    with rc_context(STYLE):
+    with styled():
         figure = _figure(findings)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        lay_out(figure)
         save(figure, png)
         save(figure, pdf)
 

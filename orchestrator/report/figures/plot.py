@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure, SubFigure
 
-from orchestrator.report.figures.style import STYLE
+from orchestrator.report.figures.style import styled
+from orchestrator.wording import inert
 
 Value = str | int | float | None
 Row = Mapping[str, Value]
@@ -60,21 +60,28 @@ class Plot:
         return text.getvalue()
 
     def figure(self) -> Figure:
-        """The drawn figure, laid out. To be called and saved within `rc_context(STYLE)`."""
+        """The drawn figure, laid out. To be called and saved within `styled()`."""
         figure = Figure(figsize=self.size, layout="constrained")
         self.draw(figure, self.rows)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # what was laid out once is the same in all formats
+        lay_out(figure)
         return figure
 
     def write(self, folder: Path) -> list[Path]:
         """Writes `<slug>.pdf|png|svg|csv` into `folder`. The same plot gives the same bytes."""
-        with rc_context(STYLE):
+        with styled():
             figure = self.figure()
             for ending in FORMATS:
                 save(figure, folder / f"{self.slug}.{ending}")
         (folder / f"{self.slug}.csv").write_text(self.csv(), encoding="utf-8", newline="")
         return [folder / f"{self.slug}.{ending}" for ending in ("csv", *FORMATS)]
+
+
+def lay_out(figure: Figure) -> None:
+    """Once, for all formats: positions are final, but nothing is drawn."""
+    engine = figure.get_layout_engine()
+    if engine is not None and figure.axes:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -95,4 +102,4 @@ def _cell(value: Value) -> str:
     """Floats in full, so that the file gives back what was drawn; empty = not known."""
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else str(value)
+    return inert(value) if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)

@@ -6,14 +6,21 @@ methods apart in grey. The order is that of report/assets/core.js.
 
 import math
 import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from orchestrator.report.codes import mark
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A", "#4D4D4D")
 MARKERS = ("o", "s", "^", "D", "X", "v", "*", "p")
@@ -55,6 +62,8 @@ STYLE: dict[Any, Any] = {
     "ytick.minor.width": 0.4,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    "figure.constrained_layout.w_pad": 0.07,  # inches: labels of several lines reach a little further
+    "figure.constrained_layout.h_pad": 0.07,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "circuit-sweep",
@@ -65,6 +74,18 @@ NOTE: dict[str, Any] = {
     "size": 6.5,
     "bbox": {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6},
 }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """This style and matplotlib's defaults, whatever the machine's matplotlibrc or another part of the
+    process has set: the same data give the same bytes."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        yield
+
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -73,12 +94,11 @@ def colour(slot: int) -> str:
 
 
 def marker(slot: int) -> str:
-    """Past the last colour the markers go on by one, so that no two of 64 methods look the same."""
-    return MARKERS[(slot + slot // len(MARKERS)) % len(MARKERS)]
+    return MARKERS[mark(slot)]
 
 
 def dash(slot: int) -> Any:
-    return DASHES[(slot + slot // len(DASHES)) % len(DASHES)]
+    return DASHES[mark(slot)]
 
 
 def label(name: str, longest: int = LABEL) -> str:
@@ -100,23 +120,48 @@ def methods_legend(canvas: Figure | SubFigure, slots: dict[str, int], width: flo
         Line2D([], [], color=colour(s), marker=marker(s), linestyle=dash(s), markersize=4, linewidth=1.2)
         for s in slots.values()
     ]
-    names = [label(name, 44) for name in slots]
-    longest = 0.45 + 0.062 * max(map(len, names), default=1)  # inches, about
-    columns = max(1, min(len(names), 4, int(width / longest)))
-    canvas.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=2.6)
+    names = list(map(label, slots))
+    canvas.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=_columns(names, width),
+        handlelength=2.6,
+        columnspacing=1,
+    )
 
 
 def legend_height(slots: dict[str, int], width: float) -> float:
     """About how many inches `methods_legend` takes."""
-    longest = 0.45 + 0.062 * max((len(label(name, 44)) for name in slots), default=1)
-    columns = max(1, min(len(slots), 4, int(width / longest)))
-    return 0.12 + 0.155 * -(-len(slots) // columns)
+    return 0.12 + 0.155 * -(-len(slots) // _columns(list(map(label, slots)), width))
+
+
+def _columns(names: Sequence[str], width: float) -> int:
+    """The most columns, filled one after the other, that are together at most `width` inches wide."""
+    font = FontProperties(family=STYLE["font.family"], size=STYLE["legend.fontsize"])
+    wide = [0.5 + text_to_path.get_text_width_height_descent(name, font, False)[0] / 72 for name in names]
+    for columns in range(min(len(names), 4), 1, -1):
+        rows, longer = divmod(len(names), columns)
+        ends = [min(place, longer) + place * rows for place in range(columns + 1)]
+        if sum(max(wide[start:end]) for start, end in pairwise(ends)) <= width - 0.1:
+            return columns
+    return 1
 
 
 def title(axes: Axes, text: str, width: float = ONE_COLUMN) -> None:
     """Above the axes, on as many lines as a figure `width` inches wide takes."""
-    letters = int((width - 0.5) * 14.5)
-    axes.set_title("\n".join(textwrap.wrap(label(text, 2 * letters), letters)))
+    axes.set_title(wrapped(text, int((width - 0.5) * 14.5), 3))
+
+
+def wrapped(text: str, letters: int, lines: int) -> str:
+    """A name on about that many lines of so many letters, broken between its parts where it can be."""
+    done: list[str] = []
+    for part in label(text, lines * letters).split(" · "):
+        if done and len(done[-1]) + len(part) + 3 <= letters:
+            done[-1] += f" · {part}"
+        else:
+            done += textwrap.wrap(part, letters)
+    return "\n".join(done)
 
 
 def log_ticks(axes: Axes, floor: float = 0.0) -> None:

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.report.comparisons import ALL_PAIRS, Pair, comparisons, is_fixed, rounding
+from orchestrator.report.comparisons import ALL_PAIRS, TELLING_SEEDS, Pair, comparisons, is_fixed, rounding
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
+from orchestrator.report.panels.fronts import between
 from orchestrator.report.scenes import Curve
-from orchestrator.statistics.bootstrap import Interval
+from orchestrator.statistics.bootstrap import FEWEST_SEEDS, Interval
 from orchestrator.statistics.paired import difference_at
-from orchestrator.statistics.permutation import ALPHA, Significance
+from orchestrator.statistics.permutation import ALPHA
 from orchestrator.wording import count, interval, minus, percent, significant
 
 # Pairs whose single budgets are listed, in the whole report.
@@ -23,9 +24,12 @@ KEY = (
     "Difference: the first method's divergence minus the second's, so below 0 the first is better. "
     "Intervals: over seeds, other seeds on these examples; over examples, other examples for these circuits, "
     "the same ones for both methods and all seeds; over both, seeds and examples at once. With few seeds an "
-    "interval over them is too narrow: with 2 or 3 it is at most their range. p: exact, two-sided; of paired "
-    "seeds over all signs of their differences, else over all ways to split the seeds. Corrected: Holm, over "
-    "the pairs of a scene. A difference that float32 rounding can make counts as none."
+    f"interval over them is too narrow, so there is none of fewer than {FEWEST_SEEDS}. p: exact, two-sided; "
+    "of paired seeds over all signs of their differences, else over all ways to split the seeds; in brackets "
+    "corrected (Holm, over the pairs of a scene). A method is called better only with at least "
+    f"{TELLING_SEEDS} seeds, a corrected p of at most {ALPHA} and an interval (over both, or else over "
+    "seeds) that excludes 0. Seeds: of either method, none where it does not depend on them; paired where "
+    "both have the same. A difference that float32 rounding can make counts as none."
 )
 
 
@@ -42,7 +46,6 @@ def comparison(findings: Findings) -> Sequence[Block]:
         found = comparisons(findings, group)
         title = findings.titles[scene]
         blocks += [Heading(title), _differences(title, scene.divergence, found)]
-        blocks += [Paragraph("How sure that is:"), _tests(title, found)]
         remarks = _remarks(findings, group, found)
         if remarks:
             blocks.append(Paragraph(" ".join(remarks), quiet=True))
@@ -60,88 +63,58 @@ def comparison(findings: Findings) -> Sequence[Block]:
 def _differences(title: str, divergence: str, found: Sequence[Pair]) -> Table:
     columns = [
         *(Column("First", long=True), Column("Second", long=True)),
-        Column("Edge budgets", numeric=True),
-        Column(f"Mean difference, {measured_in(divergence)}", numeric=True),
-        Column("First better on", numeric=True),
         Column("Which is better", long=True),
+        Column(f"Mean difference, {measured_in(divergence)}", numeric=True),
+        *(Column(f"95 % over {what}", numeric=True) for what in ("seeds", "examples", "both")),
+        Column("p (corrected)", numeric=True),
+        Column("Seeds", long=True),
+        Column("First better on", numeric=True),
+        Column("Edge budgets", numeric=True),
     ]
     rows = []
     for pair in found:
-        row, compared = [pair.one.method, pair.other.method], pair.comparison
+        row, compared = [pair.one.method, pair.other.method, verdict(pair)], pair.comparison
         if compared is None:
-            rows.append([*row, "–", "–", "–", verdict(pair)])
+            rows.append([*row, *["–"] * 8])
             continue
-        first, last = (count(int(budget)) for budget in pair.budgets[[0, -1]])
-        row.append(first if first == last else f"{first} – {last}")
-        row.append(signed(compared.mean, rounding(pair.one)))
-        rows.append([*row, percent(round(compared.better, 4)), verdict(pair)])
+        least = rounding(pair.one)
+        row.append(signed(compared.mean, least))
+        row += [_over_seeds(pair, compared.seeds), _ends(compared.examples, least)]
+        row.append(_over_seeds(pair, compared.both) if compared.examples else "–")
+        row += [_p(pair), _seeds(pair), percent(round(compared.better, 4)), between(pair.budgets)]
+        rows.append(row)
     return Table(f"Pairs of methods, {title}", columns, rows)
 
 
-def _tests(title: str, found: Sequence[Pair]) -> Table:
-    columns = [
-        *(Column("First", long=True), Column("Second", long=True)),
-        *(Column(f"95 % over {what}", numeric=True) for what in ("seeds", "examples", "both")),
-        Column("Seeds", long=True),
-        *(Column(name, numeric=True) for name in ("p", "p, corrected")),
-    ]
-    rows = []
-    for pair in found:
-        row, compared, least = [pair.one.method, pair.other.method], pair.comparison, rounding(pair.one)
-        if compared is None:
-            rows.append([*row, *["–"] * 6])
-            continue
-        row += [_ends(ends, least) for ends in (compared.seeds, compared.examples, compared.both)]
-        test = compared.significance
-        p_values = () if test is None or pair.p is None else (test.p, pair.p)
-        told = [_p(p, test is None or test.exact) for p in p_values] or ["–", "–"]
-        rows.append([*row, _seeds(pair), *told])
-    return Table(f"Intervals and tests, {title}", columns, rows)
-
-
 def verdict(pair: Pair) -> str:
-    """Which method is better and whether the seeds can tell, in words."""
-    compared = pair.comparison
-    if compared is None:
+    """Which method is better, or that the seeds cannot tell."""
+    if pair.comparison is None:
         return f"not compared: {pair.why}"
-    test = compared.significance
-    better = "no difference" if pair.best is None else f"{pair.best.method} on average"
+    if pair.winner is not None:
+        return pair.winner.method
+    numbers = dict.fromkeys(len(sample.seeds) for sample in pair.samples if not sample.fixed)
+    told = " and ".join(map(str, numbers)) or "no"
+    return f"cannot tell ({told} seed{'' if told == '1' else 's'})"
+
+
+def _over_seeds(pair: Pair, ends: Interval | None) -> str:
+    if ends is None:
+        return "–" if all(sample.fixed for sample in pair.samples) else "too few seeds"
+    return _ends(ends, rounding(pair.one))
+
+
+def _p(pair: Pair) -> str:
+    test = None if pair.comparison is None else pair.comparison.significance
     if test is None:
-        return f"{better}; neither depends on the seed, so there is nothing to test over seeds"
-    if not test.can_tell:
-        return f"{better}; too few seeds to tell ({_too_few(pair, test)})"
-    assert pair.p is not None, "a pair with a test has a corrected p"
-    if pair.p <= ALPHA and pair.best is not None:
-        return f"{pair.best.method}"
-    if test.p <= test.smallest and test.smallest * pair.tests > ALPHA:
-        least = significant(min(1.0, test.smallest * pair.tests), 2)
-        return f"{better}; too few seeds for {pair.tests} comparisons (p cannot be below {least})"
-    return f"{better}; the seeds do not tell"
-
-
-def _too_few(pair: Pair, test: Significance) -> str:
-    assert pair.comparison is not None
-    one, other = pair.comparison.num_seeds
-    least = f"p cannot be below {significant(test.smallest, 2)}"
-    if not pair.comparison.paired:
-        return f"n = {one} and {other}: {least}"
-    differing = pair.comparison.differing
-    return f"n = {one}: {least}" if differing == one else f"{differing} of {one} seeds differ: {least}"
+        return "–"
+    return f"{'' if test.exact else '≈ '}{significant(test.p, 2)} ({significant(pair.p, 2)})"
 
 
 def _seeds(pair: Pair) -> str:
-    compared = pair.comparison
-    assert compared is not None
-    one, other = compared.num_seeds
-    if compared.paired:
-        return f"{count(one)}, paired" if one > 1 else "1 each"
-    fixed = [sample.fixed for sample in pair.samples]
-    if all(fixed):
-        return "one run each: neither depends on the seed"
-    if any(fixed):
-        name = (pair.one if fixed[0] else pair.other).method
-        return f"{one} and {other}, not paired: {name} does not depend on the seed"
-    return f"{one} and {other}, not paired: not the same seeds"
+    one, other = ("none" if sample.fixed else count(len(sample.seeds)) for sample in pair.samples)
+    if pair.comparison is not None and pair.comparison.paired:
+        return f"{one}, paired"
+    return one if one == other == "none" else f"{one} and {other}"
 
 
 def _remarks(findings: Findings, group: Sequence[Curve], found: Sequence[Pair]) -> list[str]:
@@ -151,6 +124,13 @@ def _remarks(findings: Findings, group: Sequence[Curve], found: Sequence[Pair]) 
             f"{len(group)} methods make {len(group) * (len(group) - 1) // 2} pairs: only those with "
             f"{found[0].one.method}, which has the largest hypervolume on the validation examples, are "
             "compared. It was picked for being the best, so its lead is flattered."
+        )
+    tests = [pair.comparison.significance for pair in found if pair.comparison is not None]
+    floors = [test.smallest for test in tests if test is not None]
+    if floors and min(floors) <= ALPHA < min(floors) * len(floors):
+        least = significant(min(1.0, min(floors) * len(floors)), 2)
+        remarks.append(
+            f"With so few seeds, the corrected p of {len(floors)} comparisons cannot be below {least}."
         )
     reasons = dict.fromkeys(pair.no_examples for pair in found if pair.no_examples)
     if reasons:
@@ -190,7 +170,7 @@ def _budgets(pair: Pair) -> Details:
                 significant(float(one.divergence[:, place].mean())),
                 significant(float(other.divergence[:, place].mean())),
                 signed(mean, least),
-                _ends(ends, least),
+                _over_seeds(pair, ends),
             ]
         )
     title = f"{pair.one.method} and {pair.other.method}"
@@ -216,7 +196,3 @@ def _ends(ends: Interval | None, least: float) -> str:
         return "–"
     low, high = (0.0 if abs(end) <= least else end for end in (ends.low, ends.high))
     return interval(low, high)
-
-
-def _p(p: float, exact: bool) -> str:
-    return significant(p, 2) if exact else f"≈ {significant(p, 2)}"

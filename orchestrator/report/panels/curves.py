@@ -39,7 +39,8 @@ KEY = (
     "Lines: the median over seeds, thin where some seeds have no circuit that small. Large markers: the "
     "Pareto front. Small markers: the other circuits. Hollow markers: published circuits. A circuit without "
     "any edge is drawn at one edge on a log axis. Whatever is shown, circuits are chosen by their validation "
-    "divergence."
+    "divergence. What the curves cost: sums over their trials; device time is a trial's wall time times its "
+    "ranks, evaluation included, examples are those of the discovery alone."
 )
 
 VIEWS = (
@@ -94,9 +95,9 @@ def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]
         Switch("front", "staircase front"),
     )
     description = (
-        f"{scene.divergence} on the test examples against kept edges, {findings.titles[scene]}: "
+        f"{measured_in(scene.divergence)} on the test examples against kept edges, {findings.titles[scene]}: "
         + ", ".join(curve.method for curve in group)
-        + ". The table of Pareto fronts holds the numbers."
+        + ". The tables of Pareto fronts hold the numbers."
     )
     remarks = list(published.unlike(scene, spec, points)) if overlaid else []
     sources = sorted({source for item in overlaid for source in item["source"]})

@@ -1,9 +1,7 @@
-"""How faithful with how many edges: smallest budgets, MIB's areas, and what each curve cost."""
+"""How faithful with how many edges: smallest budgets and MIB's areas."""
 
 import json
 from collections.abc import Mapping, Sequence
-from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from orchestrator.report.panels.blocks import Block, Column, Details, Heading, P
 from orchestrator.report.scenes import Curve
 from orchestrator.statistics.budgets import TOLERANCES, FaithfulFrom, faithful_from
 from orchestrator.statistics.pareto import best_within
-from orchestrator.wording import count, duration, spread
+from orchestrator.wording import count, spread
 from trainers.evaluation.curves import AREAS, mib_budgets
 
 Areas = dict[str, list[dict[str, float]]]  # by metric: one {name in AREAS: value} per trial
@@ -26,10 +24,6 @@ KEY = (
     "evaluated budget f is still outside. at most: already the smallest evaluated budget is within. not "
     "evaluated: f is not defined, as the full model and the empty circuit agree, or was not measured."
 )
-COST_KEY = (
-    "What a curve cost: sums over its complete trials. Device time is the wall time of a trial times its "
-    "ranks, evaluation included; examples are those of the discovery alone."
-)
 AREA_KEY = (
     "CPR is the area under f and CMD the area between f and 1 over MIB's ten shares of the edges "
     "(0.001 to 1), on the test examples (Mueller et al. 2025); log: over the logarithm of the share. f = 1 "
@@ -38,15 +32,14 @@ AREA_KEY = (
 
 
 def has_faithfulness(findings: Findings) -> bool:
-    return any(_metrics(group) for group in findings.scenes.values())
+    return any(metrics_with_faithfulness(group) for group in findings.scenes.values())
 
 
 def faithfulness(findings: Findings) -> Sequence[Block]:
     blocks: list[Block] = [Paragraph(KEY, quiet=True), Paragraph(AREA_KEY, quiet=True)]
-    blocks.append(Paragraph(COST_KEY, quiet=True))
     for scene, group in findings.scenes.items():
         blocks.append(Heading(findings.titles[scene]))
-        metrics = _metrics(group)
+        metrics = metrics_with_faithfulness(group)
         areas = {curve.method: curve_areas(findings, curve) for curve in group}
         for metric in metrics[:1]:
             blocks += _of_metric(findings, group, metric, areas)
@@ -60,7 +53,6 @@ def faithfulness(findings: Findings) -> Sequence[Block]:
         if len(metrics) > 1:
             others = [block for metric in metrics[1:] for block in _of_metric(findings, group, metric, areas)]
             blocks.append(Details(f"Other metrics: {', '.join(map(words, metrics[1:]))}", others))
-        blocks += [Paragraph("What each curve cost:"), _costs(findings, group)]
     return blocks
 
 
@@ -75,7 +67,7 @@ def _of_metric(
     return blocks
 
 
-def _metrics(group: Sequence[Curve]) -> list[str]:
+def metrics_with_faithfulness(group: Sequence[Curve]) -> list[str]:
     """Metrics with a normalised faithfulness, the scene's divergence first."""
     found = {name.removeprefix(F) for curve in group for name in curve.rows[0] if name.startswith(F)}
     measured = [name for name in found if any(row[F + name] is not None for c in group for row in c.rows)]
@@ -177,47 +169,3 @@ def _unmeasured(curve: Curve) -> str:
     if not lacking:
         return "no trial has the whole grid, or full model and empty circuit agree"
     return f"{lacking} of the grid's {len(grid)} budgets not evaluated"
-
-
-def curve_cost(findings: Findings, curve: Curve) -> dict[str, Any]:
-    """trials, steps, examples forward and backward, device_seconds: sums over the curve's trials. Examples
-    are None where a trial did not count them."""
-    trials = [findings.trials[trial_id] for trial_id in {str(row["trial_id"]): None for row in curve.rows}]
-    return {
-        "trials": len(trials),
-        "steps": sum(row["steps"] or 0 for row in trials),
-        "examples": _sum(trials, "examples"),
-        "backward_examples": _sum(trials, "backward_examples"),
-        "device_seconds": sum((row["seconds"] or 0.0) * _ranks(row) for row in trials),
-        "device_seconds_per_trial": median((row["seconds"] or 0.0) * _ranks(row) for row in trials),
-    }
-
-
-def _sum(trials: Sequence[Mapping[str, Any]], name: str) -> int | None:
-    values = [row[name] for row in trials]
-    return None if None in values else sum(values)
-
-
-def _ranks(row: Mapping[str, Any]) -> int:
-    ranks = json.loads(row["execution"] or "{}").get("ranks", 1)
-    return ranks if isinstance(ranks, int) else 1
-
-
-def _costs(findings: Findings, group: Sequence[Curve]) -> Table:
-    names = ("Trials", "Steps", "Examples forward", "Examples backward", "Device time")
-    columns = [Column("Method"), *(Column(name, numeric=True) for name in names)]
-    columns.append(Column("Device time per trial, median", numeric=True))
-    rows = []
-    for curve in group:
-        cost = curve_cost(findings, curve)
-        counted = (cost["examples"], cost["backward_examples"])
-        rows.append(
-            [
-                curve.method,
-                *(count(cost[name]) for name in ("trials", "steps")),
-                *("not counted" if number is None else count(number) for number in counted),
-                duration(cost["device_seconds"]),
-                duration(cost["device_seconds_per_trial"]),
-            ]
-        )
-    return Table(f"What each curve cost, {findings.titles[group[0].scene]}", columns, rows)

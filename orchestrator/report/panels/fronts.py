@@ -1,19 +1,27 @@
 """The Pareto fronts as tables, with their hypervolume."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from statistics import median
 
 import numpy as np
 
-from orchestrator.report.certainty import KneeCertainty, hypervolume_certainty, knee_certainty
+from orchestrator.report.certainty import (
+    KneeCertainty,
+    common_hypervolumes,
+    hypervolume_certainty,
+    knee_certainty,
+)
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import words
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
 from orchestrator.report.scenes import Curve
-from orchestrator.statistics.bootstrap import Interval
+from orchestrator.statistics.bootstrap import FEWEST_SEEDS, Interval
+from orchestrator.statistics.pareto import Ints
 from orchestrator.wording import count, interval, percent, shortest, significant, spread
 
 # Fronts of up to this many circuits are shown open.
 SHORT = 6
+SPARSEST = "Sparsest circuit per method"  # how the caption of that table begins
 
 KNEE_COLUMNS = (
     "Knee: edges",
@@ -21,11 +29,17 @@ KNEE_COLUMNS = (
     "Knee: divergence",
     "Knee: divergence, 95 % over seeds",
 )
+SHARED = (
+    "The hypervolume also counts where a method was evaluated. Over common budgets it does not: it is taken "
+    "over the edge budgets at which every seed of every method of the scene has a circuit, up to the largest "
+    "size that all were evaluated at, with each seed's best circuit by validation within each budget; mean "
+    "over seeds."
+)
 VOLUMES = (
-    "Hypervolume of a seed: of its own circuits alone, mean over seeds; the table above takes all seeds "
+    "Hypervolume of a seed: of its own circuits alone, mean over seeds; the first table takes all seeds "
     "together, which is the best of them. 95 % bootstrap intervals: over seeds, other seeds on these "
     "examples; over examples, other test examples for these circuits; both at once. With few seeds an "
-    "interval over them is too narrow: with 2 or 3 it is at most their range."
+    f"interval over them is too narrow, so there is none of fewer than {FEWEST_SEEDS}."
 )
 KNEES = (
     "Knee: the circuit of the front farthest below the chord between its ends, log10 of the edges against "
@@ -36,7 +50,8 @@ KNEES = (
 
 
 def fronts(findings: Findings) -> Sequence[Block]:
-    blocks: list[Block] = [_summary(findings), *_certainty(findings)]
+    blocks: list[Block] = [_volumes(findings), Paragraph(SHARED, quiet=True), sparsest(findings)]
+    blocks += _certainty(findings)
     for scene, group in findings.scenes.items():
         blocks.append(Heading(findings.titles[scene]))
         for curve in group:
@@ -47,22 +62,17 @@ def fronts(findings: Findings) -> Sequence[Block]:
     return blocks
 
 
-def _summary(findings: Findings) -> Table:
-    epsilon = shortest(findings.epsilon)
-    columns = [
-        Column("Scene", long=True),
-        Column("Method"),
-        Column("Seeds", numeric=True),
-        Column("Circuits", numeric=True),
-        Column("On the front", numeric=True),
-        Column("Hypervolume", numeric=True),
-        Column(f"Sparsest with divergence ≤ {epsilon}: edges, median over seeds (range)", numeric=True),
-        Column("Empty circuit's divergence", numeric=True),
-    ]
+def _volumes(findings: Findings) -> Table:
+    columns = [Column("Scene", long=True), Column("Method"), Column("Seeds", numeric=True)]
+    columns += [Column(name, numeric=True) for name in ("Circuits", "On the front")]
+    columns += [Column(name, numeric=True) for name in ("Hypervolume over common budgets", "Common budgets")]
+    columns.append(Column("Hypervolume", numeric=True))
+    columns.append(Column("Empty circuit's divergence", numeric=True))
     rows = []
     for scene, group in findings.scenes.items():
+        shared = common_hypervolumes(group)
         for curve in _largest_first(group):
-            sparsest = [int(curve.num_edges[index]) for index in curve.sparsest(findings.epsilon).values()]
+            volumes = shared.by_method.get(curve.method)
             rows.append(
                 [
                     findings.titles[scene],
@@ -70,16 +80,64 @@ def _summary(findings: Findings) -> Table:
                     count(len(curve.all_seeds)),
                     count(len(curve.rows)),
                     count(len(curve.front)),
+                    "–" if volumes is None else _share(float(volumes.mean())),
+                    between(shared.budgets),
                     _share(curve.hypervolume),
-                    spread(sparsest) + f", on {len(sparsest)} of {findings.seeds_run(curve)}",
                     significant(curve.empty),
                 ]
             )
-    return Table("Hypervolume and sparsest faithful circuits per method", columns, rows)
+    return Table("Hypervolume per method", columns, rows)
+
+
+def between(budgets: Ints) -> str:
+    """The ends of some budgets: `1,937 – 23,306`."""
+    if not budgets.size:
+        return "none"
+    first, last = (count(int(budget)) for budget in budgets[[0, -1]])
+    return first if first == last else f"{first} – {last}"
+
+
+def sparsest(findings: Findings) -> Table:
+    """Per method the sparsest circuit of each seed with validation divergence <= epsilon: median over
+    seeds (range), with the validation divergence that chose it and the test metrics it has."""
+    epsilon = shortest(findings.epsilon)
+    found = [
+        (findings.titles[scene], curve, [curve.rows[i] for i in curve.sparsest(findings.epsilon).values()])
+        for scene, group in findings.scenes.items()
+        for curve in group
+    ]
+    known = any(row["truth_recall"] is not None for _, _, rows in found for row in rows)
+    told = ["divergence_validation", "divergence_test", *(["truth_precision", "truth_recall"] * known)]
+    divergences = {words(scene.divergence) for scene in findings.scenes}
+    what = divergences.pop() if len(divergences) == 1 else "divergence"
+    names = (f"Validation {what}", f"Test {what}", *(("Precision", "Recall") * known))
+    columns = [Column("Scene", long=True), Column("Method")]
+    columns.append(Column(f"Seeds with validation {what} ≤ {epsilon}", numeric=True))
+    columns += [Column(name, numeric=True) for name in ("Edges", "Sparsity", *names)]
+    rows = []
+    for title, curve, circuits in found:
+        values = {name: [row[name] for row in circuits if row[name] is not None] for name in told}
+        cells = [title, curve.method, f"{len(circuits)} of {findings.seeds_run(curve)}"]
+        edges = [row["num_edges"] for row in circuits]
+        share = 1 - median(edges) / curve.scene.num_edges_total if edges else None
+        cells += [spread(edges), percent(share)]
+        for name, some in values.items():
+            metric = f" ({words(curve.scene.divergence)})" if some and name.startswith("divergence") else ""
+            cells.append(spread(some) + metric * (what == "divergence"))
+        rows.append(cells)
+    caption = f"{SPARSEST} whose validation divergence is at most ε = {epsilon}, median over seeds (range)"
+    return Table(caption, columns, rows)
 
 
 def _largest_first(group: Sequence[Curve]) -> list[Curve]:
-    return sorted(group, key=lambda curve: -np.nan_to_num(curve.hypervolume, nan=-1.0))
+    """Over common budgets, where there are any."""
+    shared = common_hypervolumes(group).by_method
+
+    def key(curve: Curve) -> tuple[float, float]:
+        over_common = shared[curve.method].mean() if curve.method in shared else np.nan
+        return -np.nan_to_num(over_common, nan=-1.0), -np.nan_to_num(curve.hypervolume, nan=-1.0)
+
+    return sorted(group, key=key)
 
 
 def _certainty(findings: Findings) -> list[Block]:
@@ -97,8 +155,9 @@ def _certainty(findings: Findings) -> list[Block]:
             if bend is not None and bend.without:
                 unsteady.append(f"{curve.method} ({percent(bend.without)})")
             told = [findings.titles[scene], curve.method, count(len(curve.all_seeds))]
-            intervals = [_box(ends) for ends in (sure.seeds, sure.examples, sure.both)]
-            volumes.append([*told, _share(sure.mean), *intervals])
+            seeds = len(curve.all_seeds)
+            over = [_over_seeds(sure.seeds, seeds), _box(sure.examples), _over_seeds(sure.both, seeds)]
+            volumes.append([*told, _share(sure.mean), *over])
             knees.append(told + _knee(curve, bend))
     remarks, bends = [VOLUMES], [KNEES]
     if reasons:
@@ -116,11 +175,12 @@ def _certainty(findings: Findings) -> list[Block]:
 def _knee(curve: Curve, bend: KneeCertainty | None) -> list[str]:
     if bend is None:
         return ["none", "–", "–", "–"]
+    seeds = len(curve.all_seeds)
     return [
         count(int(curve.num_edges[bend.row])),
-        "–" if bend.edges is None else interval(int(bend.edges.low), int(bend.edges.high)),
+        _over_seeds(bend.edges, seeds, lambda ends: interval(int(ends.low), int(ends.high))),
         significant(float(curve.test[bend.row])),
-        _ends(bend.divergence),
+        _over_seeds(bend.divergence, seeds, lambda ends: interval(ends.low, ends.high)),
     ]
 
 
@@ -128,8 +188,11 @@ def _box(ends: Interval | None) -> str:
     return "–" if ends is None else f"[{_share(ends.low)}, {_share(ends.high)}]"
 
 
-def _ends(ends: Interval | None) -> str:
-    return "–" if ends is None else interval(ends.low, ends.high)
+def _over_seeds(ends: Interval | None, seeds: int, told: Callable[[Interval], str] = _box) -> str:
+    """One seed cannot be drawn anew, and a few say too little."""
+    if ends is None:
+        return "too few seeds" if 1 < seeds < FEWEST_SEEDS else "–"
+    return told(ends)
 
 
 def _front(findings: Findings, curve: Curve) -> Table | Paragraph:

@@ -38,7 +38,13 @@ def targets(findings: Findings) -> Sequence[Block]:
         ]
     }
     legend = [Legend(method, findings.slots[method]) for method in methods]
-    chart = Chart("chart-targets", "targets", "Achieved against target sparsity", data, legend)
+    chart = Chart(
+        "chart-targets",
+        "targets",
+        "Achieved against target sparsity; the table below holds the numbers",
+        data,
+        legend,
+    )
     return [chart, folded(_summary(groups))]
 
 

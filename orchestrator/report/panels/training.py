@@ -1,13 +1,23 @@
-"""Training curves: divergence, sparsity and target by step, one figure per group."""
+"""Training curves: divergence, sparsity and target by step, one figure per group that reported them."""
 
 from collections.abc import Mapping, Sequence
+from html import unescape
 from typing import Any
 
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import words
-from orchestrator.report.panels.blocks import Block, Chart, Details, Paragraph, chart_text
+from orchestrator.report.panels.blocks import (
+    Block,
+    Chart,
+    Column,
+    Details,
+    Paragraph,
+    Table,
+    chart_text,
+    folded,
+)
 from orchestrator.report.panels.curves import FLOOR, evenly
-from orchestrator.wording import count
+from orchestrator.wording import count, significant
 
 # What is drawn of a group: this many trials, evenly over its settings, and steps of each.
 TRIALS = 12
@@ -26,20 +36,45 @@ def training(findings: Findings) -> Sequence[Block]:
         if _trained(row):
             groups.setdefault(tuple(str(row[name] or "") for name in _GROUP), []).append(row)
     remark = "Colour runs over the settings, then the seeds; the pointer tells which trial a line is."
-    blocks: list[Block] = [Paragraph(remark, quiet=True)]
-    for number, key in enumerate(sorted(groups)):
+    charts: list[Block] = []
+    bare: list[str] = []
+    for key in sorted(groups):
         rows = groups[key]
+        named = f"{rows[0]['method']}, {findings.scene_title(rows[0])}"
         drawn = evenly(sorted(rows, key=lambda row: _order(findings, row)), TRIALS)
         curves = [_curve(findings, row, divergence=key[-1]) for row in drawn]
-        curves = [curve for curve in curves if len(curve["step"]) > 1]
-        told = f"{len(curves)} of {count(len(rows), 'trial')}"
-        summary = f"{rows[0]['method']}, {findings.scene_title(rows[0])} ({told})"
+        curves = [curve for curve in curves if _drawable(curve)]
+        if not curves:
+            bare.append(named)
+            continue
+        summary = f"{named} ({len(curves)} of {count(len(rows), 'trial')})"
         data = {"divergence": chart_text(words(key[-1] or "divergence")), "floor": FLOOR, "curves": curves}
-        content: Block = Paragraph("Their progress was not kept.", quiet=True)
-        if curves:
-            content = Chart(f"chart-training-{number}", "training", f"Training curves of {summary}", data)
-        blocks.append(Details(summary, [content], open=number == 0))
-    return blocks
+        chart = Chart(f"chart-training-{len(charts)}", "training", f"Training curves of {summary}", data)
+        charts.append(Details(summary, [chart, folded(_ends(summary, curves))], open=not charts))
+    told = [Paragraph(f"No curve was reported by {'; '.join(bare)}.", quiet=True)] if bare else []
+    return [*([Paragraph(remark, quiet=True)] if charts else []), *charts, *told]
+
+
+def _drawable(curve: Mapping[str, Any]) -> bool:
+    """Whether some line of it has two ends: an attribution reports steps, but nothing that changes."""
+    lines = (curve[name] for name in ("divergence", "sparsity", "target"))
+    return any(sum(value is not None for value in line) > 1 for line in lines)
+
+
+def _ends(summary: str, curves: Sequence[Mapping[str, Any]]) -> Table:
+    """Where the curves end: what the figure shows, in numbers."""
+    names = ("Last step", "Divergence", "Sparsity", "Target")
+    rows = []
+    for curve in curves:
+        ends = [_last(curve[name]) for name in ("divergence", "sparsity", "target")]
+        rows.append([unescape(curve["name"]), count(curve["step"][-1]), *ends])
+    columns = [Column("Trial", long=True), *(Column(name, numeric=True) for name in names)]
+    return Table(f"Ends of the training curves of {summary}", columns, rows)
+
+
+def _last(line: Sequence[float | None]) -> str:
+    known = [value for value in line if value is not None]
+    return significant(known[-1]) if known else "–"
 
 
 def _trained(row: Mapping[str, Any]) -> bool:

@@ -49,7 +49,7 @@ def warnings(findings: Findings) -> Sequence[Block]:
         Column("What to do", long=True),
         Column("Trials", code=True, long=True),
     ]
-    rows = [[where, what, advice or "–", _some(ids)] for (where, what, advice), ids in merged.items()]
+    rows = [[where, what, advice or "–", _some(ids) or "–"] for (where, what, advice), ids in merged.items()]
     return [Table("Warnings", columns, rows[:SHOWN]), *_more(len(rows))]
 
 
