@@ -4,7 +4,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import ray
 from ray._private import worker as ray_worker
@@ -33,8 +34,9 @@ QUIET = {
 
 
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None, verbose: bool = False) -> Iterator[None]:
     """Connects to `address`, else to RAY_ADDRESS, else starts a Ray of our own that ends with us.
+    `verbose` lets Ray and Tune say all they have to say.
 
     Uses the connection that this process already has, and leaves it, if there is one.
     Raises SpecError when there is no cluster at the address.
@@ -42,16 +44,17 @@ def cluster(address: str | None) -> Iterator[None]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # Lost ranks are told of by the lane; Tune's traceback and the raylet's paragraph add only noise.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    ray_worker._worker_logs_enabled = False
+    if not verbose:
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    ray_worker._worker_logs_enabled = verbose
     if ray.is_initialized():
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        _start_local()
+        _start_local(verbose)
     else:
-        _join(address)
+        _join(address, verbose)
     try:
         yield
     finally:
@@ -69,51 +72,113 @@ def use_token_if_there_is_one() -> None:
         token_log.setLevel(before)
 
 
-def gangs(resources: Resources, nodes: Sequence[dict[str, float]]) -> int:
-    """How many trials fit side by side on nodes with these resources ({"CPU": 8.0, "GPU": 1.0}).
+Node = dict[str, Any]  # {"id", "name", "address", "resources": {"CPU": 8.0, ...}, "free": {...}}
 
-    Raises SpecError when not even one does: it would wait for ever.
-    """
-    ranks = sum(_ranks_on(node, resources) for node in nodes)
-    if ranks >= resources.ranks:
-        return ranks // resources.ranks
-    gpus = f" and {resources.gpus_per_rank:g} GPU(s)" if resources.gpus_per_rank else ""
-    has = ", ".join(_describe(node) for node in nodes) or "no live node"
+
+def live_nodes(excluded: Collection[str] = ()) -> list[Node]:
+    """The nodes of the connected cluster that are alive, but for those with these ids."""
+    free = ray.state.available_resources_per_node()
+    return [
+        {
+            "id": node["NodeID"],
+            "name": node["NodeManagerHostname"],
+            "address": node["NodeManagerAddress"],
+            "resources": dict(node["Resources"]),
+            "free": free.get(node["NodeID"], {}),
+        }
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] not in excluded
+    ]
+
+
+def nodes_called(name: str) -> list[str]:
+    """Ids of the live nodes with this name, address, or beginning of their id."""
+    return [
+        str(node["id"])
+        for node in live_nodes()
+        if name in (node["name"], node["address"]) or (len(name) >= 6 and str(node["id"]).startswith(name))
+    ]
+
+
+def fits(resources: Resources, nodes: Sequence[Node], what: str = "resources") -> int:
+    """How many trials fit side by side on these nodes; with `what` "free", beside what runs there."""
+    ranks = [_ranks_on(node[what], resources) for node in nodes]
+    match resources.placement:
+        case "STRICT_PACK":
+            return sum(count // resources.ranks for count in ranks)
+        case "STRICT_SPREAD":
+            return _spread(ranks, resources.ranks)
+        case _:
+            return sum(ranks) // resources.ranks
+
+
+def require_room(resources: Resources, nodes: Sequence[Node]) -> None:
+    """Raises SpecError when not even one trial fits: it would wait for ever."""
+    if fits(resources, nodes):
+        return
+    found = sum(_ranks_on(node["resources"], resources) for node in nodes)
+    has = ", ".join(f"a node with {_amounts(node['resources'])}" for node in nodes) or "no live node"
     raise SpecError(
-        f"resources: a trial asks for {resources.ranks} rank(s) with {resources.cpus_per_rank} CPU(s){gpus} "
-        f"each, found room for {ranks}; the cluster has {has}. "
-        "Lower resources.ranks or resources.cpus_per_rank, or use a larger cluster (--address)"
+        f"resources: a trial asks for {_asked(resources)}, found room for {found}; the cluster has {has}. "
+        "Lower resources, use a larger cluster (--address), or wait for nodes that will join (--wait)"
     )
 
 
-def live_nodes() -> list[dict[str, float]]:
-    """The resources of every live node of the connected cluster."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+def missing(resources: Resources, excluded: Collection[str] = ()) -> str:
+    """What a trial waits for, in words; empty when it has room."""
+    nodes = live_nodes(excluded)
+    if fits(resources, nodes, "free"):
+        return ""
+    free = ", ".join(f"{node['name']}: {_amounts(node['free'])}" for node in nodes) or "no live node"
+    why = "is taken by others" if fits(resources, nodes) else "is not there yet"
+    ranks = sum(_ranks_on(node["free"], resources) for node in nodes)
+    return (
+        f"a trial asks for {_asked(resources)}; what is missing for {resources.ranks - ranks} of them {why}. "
+        f"Free: {free}"
+    )
 
 
-def _ranks_on(node: dict[str, float], resources: Resources) -> int:
-    ranks = int(node.get("CPU", 0) / resources.cpus_per_rank)
-    if resources.gpus_per_rank:
-        ranks = min(ranks, int(node.get("GPU", 0) / resources.gpus_per_rank))
-    return ranks
+def _ranks_on(has: Mapping[str, float], resources: Resources) -> int:
+    return min(int(has.get(name, 0) / amount + 1e-9) for name, amount in resources.rank_bundle.items())
 
 
-def _describe(node: dict[str, float]) -> str:
-    gpus = f" and {node['GPU']:g} GPU(s)" if node.get("GPU") else ""
-    return f"a node with {node.get('CPU', 0):g} CPU(s){gpus}"
+def _spread(ranks: Sequence[int], gang: int) -> int:
+    """Gangs of ranks on `gang` different nodes each; `ranks` are what the nodes have room for."""
+    gangs = 0
+    while sum(min(count, gangs + 1) for count in ranks) >= gang * (gangs + 1):
+        gangs += 1
+    return gangs
 
 
-def _start_local() -> None:
+def _asked(resources: Resources) -> str:
+    placed = "" if resources.placement == "PACK" else f", placed {resources.placement}"
+    return f"{resources.ranks} rank(s) with {_amounts(resources.rank_bundle)} each{placed}"
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    """`8 CPU, 1 GPU, 4.0 GiB memory`, without what Ray keeps for itself."""
+    parts = [f"{resources.get('CPU', 0):g} CPU"]
+    for name, amount in resources.items():
+        hidden = name in ("CPU", "object_store_memory") or "_group_" in name or name.startswith("node:")
+        if not hidden and name != "memory":
+            parts.append(
+                f"{amount:g} {name}" if not name.startswith("accelerator_type:") else name.partition(":")[2]
+            )
+    if "memory" in resources:
+        parts.append(f"{resources['memory'] / 2**30:.1f} GiB memory")
+    return ", ".join(parts)
+
+
+def _start_local(verbose: bool) -> None:
     ray.init(
         address="local",
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+        **_voice(verbose),
     )
 
 
-def _join(address: str) -> None:
+def _join(address: str, verbose: bool) -> None:
     if "://" in address:
         raise SpecError(
             f"--address (or RAY_ADDRESS): found {address}; allowed: HOST:PORT of a running cluster's head, "
@@ -122,10 +187,14 @@ def _join(address: str) -> None:
     _knock(address)
     use_token_if_there_is_one()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, **_voice(verbose))
     except (ConnectionError, RuntimeError, RayError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SpecError(f"--address (or RAY_ADDRESS): no Ray cluster joined at {address}: {reason}") from None
+
+
+def _voice(verbose: bool) -> dict[str, Any]:
+    return {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
 
 
 def _knock(address: str) -> None:

@@ -90,7 +90,7 @@ def _lanes(resources: Resources, missing: int) -> int | None:
     """A lane without a trial is never started; None is unknown."""
     lanes = resources.lanes
     if lanes is None and not resources.gpus_per_rank:
-        lanes = (os.cpu_count() or 1) // (resources.ranks * resources.cpus_per_rank)
+        lanes = int((os.cpu_count() or 1) / (resources.ranks * resources.cpus_per_rank))
     return None if lanes is None else max(1, min(lanes, missing))
 
 

@@ -5,88 +5,85 @@ itself counts, places and frees whole gangs. Between two steps nothing is in fli
 stopped there without leaving a rank behind in a collective.
 """
 
-import contextlib
-import os
-import signal
 import statistics
 import time
+import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import ray
 from ray import tune
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util import get_current_placement_group, placement_group_table
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.attempt import Attempt, Owner
+from orchestrator.faults import Failure, Faults, Kind
+from orchestrator.gang import Gang, GangLost
 from orchestrator.lease import elsewhere
-from orchestrator.rank import Rank
+from orchestrator.rank import Place
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources
 
-JOIN_LIMIT = 300.0  # seconds for all ranks to start and to find each other
 LOAD_LIMIT = 1800.0  # seconds for a trial to load its model and data
-CLOSE_LIMIT = 20.0  # seconds for ranks to end by themselves
 STALL_FLOOR = 120.0  # seconds; a report may be this late however fast the others were
 STEP_SECONDS = 0.5  # reports are gathered for this long before Tune hears of them
 CALL_SECONDS = 0.2  # ranks train for about this long per call: a call costs milliseconds, so may a step
 MAX_STEPS = 1000  # in one call
-DOING = {  # a call in words, for whoever reads that a rank was lost in it
-    "free_port": "starting",
-    "join": "joining its gang",
-    "begin": "loading",
-    "advance": "running its trial",
-    "close": "ending",
-}
+PROBE_BYTES = 2**20  # what a runs folder that is not full can take
 
 
 class LaneError(RuntimeError):
-    """A gang was lost. `str()` says which rank and why, with the rank's own traceback."""
+    """An attempt failed. `str()` is its Failure as JSON: Tune hands on nothing but the text."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.model_dump_json())
 
 
 @dataclass(frozen=True)
-class Gang:
+class Shift:
     """What all trials of one launch share. `owner` is written into every attempt.json."""
 
     runs: str  # the runs folder: absolute path or URI
     resources: Resources
+    faults: Faults
     owner: Owner
     home: str  # the driver's working directory
     work: str  # "module:class" of what a rank runs
     code: str  # the version of this code, for result.json
 
 
-def bundles(resources: Resources) -> tune.PlacementGroupFactory:
-    """An empty bundle for the lane itself, then one for each rank."""
-    rank: dict[str, float] = {"CPU": resources.cpus_per_rank}
-    if resources.gpus_per_rank:
-        rank["GPU"] = resources.gpus_per_rank
-    return tune.PlacementGroupFactory([{}] + [rank] * resources.ranks)
+def bundles(resources: Resources, excluded: Sequence[str] = ()) -> tune.PlacementGroupFactory:
+    """An empty bundle for the lane itself, then one for each rank, on other nodes than `excluded`."""
+    ranks = [resources.rank_bundle] * resources.ranks
+    if not excluded:
+        return tune.PlacementGroupFactory([{}, *ranks], strategy=resources.placement)
+    elsewhere = [{"ray.io/node-id": f"!in({','.join(sorted(excluded))})"}] * resources.ranks
+    return tune.PlacementGroupFactory(
+        [{}, *ranks], strategy=resources.placement, bundle_label_selector=elsewhere
+    )
 
 
-def stall_limit(resources: Resources, intervals: Sequence[float]) -> float:
+def stall_limit(faults: Faults, intervals: Sequence[float]) -> float:
     """Seconds a rank may be silent; `intervals` are the seconds between the trial's reports so far."""
-    if resources.stall_seconds is not None:
-        return resources.stall_seconds
+    if faults.stall_seconds is not None:
+        return faults.stall_seconds
     return max(STALL_FLOOR, 20 * statistics.median(intervals)) if intervals else STALL_FLOOR
 
 
 class Lane(tune.Trainable):
-    """Config: {"trial_id", "spec"}. A result's "reports" are the Progress of rank 0 since the last one.
+    """Config: {"trial_id", "spec"}. A result's "reports" are the Progress of rank 0 since the last one,
+    its "places" where the ranks run, once per attempt.
 
     Everything that can fail happens inside `step`: Tune retries a failed step on a fresh lane, but
     hangs when `reset_config` fails.
     """
 
-    def setup(self, config: dict[str, Any], gang: Gang) -> None:
-        self._gang = gang
-        self._runs = Folder.open(gang.runs)
-        self._ranks: list[Any] = []
-        self._pids: list[int] = []  # of ranks on this node only
+    def setup(self, config: dict[str, Any], shift: Shift) -> None:
+        self._shift = shift
+        self._runs = Folder.open(shift.runs)
+        self._gang: Gang | None = None
+        self._served = 0  # trials, by the present ranks
+        self._first_rss: int | None = None  # bytes of the largest rank after its first trial
         self._next_trial(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -96,18 +93,20 @@ class Lane(tune.Trainable):
     def step(self) -> dict[str, Any]:
         try:
             return self._step()
+        except GangLost as lost:
+            self._drop()
+            raise LaneError(self._examined(lost.failure)) from None
+        except OSError as error:  # this process reads and writes nothing but the runs folder
+            self._drop()
+            raise LaneError(self._failed("storage", f"{type(error).__name__}: {error}")) from None
         except BaseException:
-            self._kill()
+            self._drop()
             raise
 
     def cleanup(self) -> None:
-        try:
-            if self._ranks:
-                self._all("close", (), CLOSE_LIMIT)
-        except LaneError as error:
-            print(f"lane: ranks did not end by themselves and were killed: {error}", flush=True)
-        finally:
-            self._kill()
+        if self._gang is not None:
+            self._gang.close()
+            self._gang = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         raise AssertionError("trials keep their own checkpoints in their folders; Tune must not ask for one")
@@ -118,108 +117,83 @@ class Lane(tune.Trainable):
     def _next_trial(self, config: dict[str, Any]) -> None:
         self._trial = {"trial_id": config["trial_id"], "spec": config["spec"]}
         self._begun = False
+        self._attempt = 0
         self._steps = 1
         self._intervals: deque[float] = deque(maxlen=201)
 
     def _step(self) -> dict[str, Any]:
         enough = time.monotonic() + STEP_SECONDS
         folder = self._runs / "trials" / self._trial["trial_id"]
+        said: dict[str, Any] = {"trial": self._trial["trial_id"], "reports": [], "done": False}
         if not self._begun:
-            if folder.exists("result.json") or elsewhere(folder, self._runs, self._gang.owner):
-                return {"reports": [], "done": True}  # another driver was faster
-            if not self._ranks:
-                self._gather_gang()
-            spec = self._trial["spec"]
-            attempt = Attempt.begin(folder, spec, self._gang.owner).attempt
-            self._all("begin", (spec, folder.location, attempt), LOAD_LIMIT)
-            self._begun = True
+            if folder.exists("result.json") or elsewhere(folder, self._runs, self._shift.owner):
+                return said | {"done": True}  # another driver was faster
+            said |= {"places": [asdict(place) for place in self._begin(folder)], "attempt": self._attempt}
             enough = 0.0  # the first report goes out at once
-        reports = []
         while True:
             progress = self._advance()
             if progress is None:
                 if not folder.exists("result.json"):
-                    raise LaneError(f"the trial ended but left no {folder.location}/result.json")
-                return {"reports": reports, "done": True}
-            reports.append(asdict(progress))
+                    cause = f"the trial ended but left no {folder.location}/result.json"
+                    raise LaneError(self._failed("raised", cause))
+                return said | {"done": True}
+            said["reports"].append(asdict(progress))
             if time.monotonic() >= enough:
-                return {"reports": reports, "done": False}
+                return said
+
+    def _begin(self, folder: Folder) -> Sequence[Place]:
+        """Hands the trial to the ranks, fresh ones if there are none or the old ones have served enough."""
+        shift = self._shift
+        if self._gang is not None and self._worn(self._gang):
+            self._gang.close()
+            self._gang = None
+        if self._gang is None:
+            self._gang = Gang.gather(shift.resources, shift.home, shift.code, shift.work)
+            self._served, self._first_rss = 0, None
+        self._attempt = Attempt.begin(folder, self._trial["spec"], shift.owner).attempt
+        self._gang.all("begin", (self._trial["spec"], folder.location, self._attempt), LOAD_LIMIT)
+        self._begun = True
+        self._served += 1
+        return self._gang.places
+
+    def _worn(self, gang: Gang) -> bool:
+        """Against leaks, ours or a library's, in sweeps of days."""
+        faults = self._shift.faults
+        rss = max(gang.all("rss", (), STALL_FLOOR))
+        if self._first_rss is None:
+            self._first_rss = rss
+        grown = rss - self._first_rss > faults.recycle_growth_gib * 2**30
+        return grown or (faults.recycle_trials is not None and self._served >= faults.recycle_trials)
 
     def _advance(self) -> Progress | None:
         """Some steps on every rank; as many as fill CALL_SECONDS, from what the last call took."""
+        assert self._gang is not None, "a trial begins before it advances"
         started = time.monotonic()
-        limit = stall_limit(self._gang.resources, self._intervals)
-        progress = self._all("advance", (self._steps,), limit)[0]
+        limit = stall_limit(self._shift.faults, self._intervals)
+        progress = self._gang.all("advance", (self._steps,), limit)[0]
         taken = time.monotonic() - started
         self._intervals.append(taken)
         fitting = int(CALL_SECONDS * self._steps / max(taken, 1e-6))
         self._steps = max(1, min(fitting, 2 * self._steps, MAX_STEPS))
         return progress
 
-    def _gather_gang(self) -> None:
-        """Starts one rank in each bundle of the lane's placement group and joins them."""
-        resources = self._gang.resources
-        group = get_current_placement_group()
-        assert group is not None, "a lane runs in its own placement group"
-        start = ray.remote(max_restarts=0, max_task_retries=0)(Rank)
-        for number in range(resources.ranks):
-            # Tune drops empty bundles, so rank 0's bundle is found from the end.
-            place = PlacementGroupSchedulingStrategy(group, group.bundle_count - resources.ranks + number)
-            options = {"num_cpus": resources.cpus_per_rank, "num_gpus": resources.gpus_per_rank or None}
-            actor = start.options(scheduling_strategy=place, **options)
-            self._ranks.append(actor.remote(number, resources, self._gang.home, self._gang.code))
-        pids = self._all("pid", (), JOIN_LIMIT)
-        placed = placement_group_table(group)["bundles_to_node_id"]
-        nodes = [placed[bundle] for bundle in sorted(placed)][-resources.ranks :]
-        here = ray.get_runtime_context().get_node_id()
-        self._pids = [pid for pid, node in zip(pids, nodes, strict=True) if node == here]
-        addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-        one_host = len(set(nodes)) == 1
-        port = self._all("free_port", (), JOIN_LIMIT)[0]
-        address = "127.0.0.1" if one_host else addresses[nodes[0]]
-        self._all("join", (self._gang.work, address, port, one_host), JOIN_LIMIT)
+    def _examined(self, failure: Failure) -> Failure:
+        """A rank cannot tell a full disk of its node from a runs folder that takes nothing any more."""
+        try:
+            probe = f".probe-{uuid.uuid4().hex}"
+            self._runs.write(probe, bytes(PROBE_BYTES))
+            self._runs.delete(probe)
+        except OSError as error:
+            return self._failed("storage", f"{type(error).__name__}: {error}")
+        return failure.model_copy(update={"attempt": self._attempt})
 
-    def _all(self, call: str, arguments: tuple[Any, ...], limit: float) -> list[Any]:
-        """The same call on every rank, answers by rank. Raises LaneError on the first rank that fails
-        or when any rank is silent for `limit` seconds."""
-        deadline = time.monotonic() + limit
-        futures = [getattr(rank, call).remote(*arguments) for rank in self._ranks]
-        pending = list(futures)
-        while pending:
-            done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
-            if not done:
-                silent = ", ".join(str(futures.index(future)) for future in pending)
-                raise LaneError(f"rank {silent} silent for {limit:.0f} s while {DOING[call]}")
-            try:
-                ray.get(done)
-            except RayError:
-                raise LaneError(self._reasons(futures, done[0], call)) from None
-        return ray.get(futures)
+    def _failed(self, kind: Kind, cause: str) -> Failure:
+        if kind == "storage":
+            cause = f"the runs folder {self._runs.location} cannot be used: {cause}"
+        return Failure(kind=kind, cause=cause, attempt=self._attempt)
 
-    def _reasons(self, futures: list[Any], first: Any, call: str) -> str:
-        """Why ranks failed, the likely cause last: a rank that died, else the one that failed first;
-        its peers often fail only because it is gone."""
-        ray.wait(futures, num_returns=len(futures), timeout=2.0)
-        raised, died = [], []
-        for future in [other for other in futures if other is not first] + [first]:
-            rank = f"rank {futures.index(future)}"
-            try:
-                ray.get(future, timeout=0)
-            except GetTimeoutError:
-                continue
-            except RayTaskError as error:
-                raised.append(f"{rank} raised an error while {DOING[call]}:\n{str(error).strip()}")
-            except RayError as error:
-                text = " ".join(str(error).split()).partition(" class_name:")[0]
-                died.append(
-                    f"{rank} died while {DOING[call]} (killed, out of memory or its node lost): {text}"
-                )
-        return "\n".join(raised + died)
-
-    def _kill(self) -> None:
-        for rank in self._ranks:
-            ray.kill(rank)
-        for pid in self._pids:  # a frozen process does not hear Ray
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._ranks, self._pids, self._begun = [], [], False
+    def _drop(self) -> None:
+        if self._gang is not None:
+            self._gang.kill()
+            self._gang = None
+        self._begun = False

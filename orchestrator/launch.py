@@ -4,33 +4,33 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from ray import tune
-from ray.tune.search import Searcher
 
 from orchestrator.attempt import Owner
-from orchestrator.cluster import cluster, gangs, live_nodes
+from orchestrator.cluster import cluster, fits, live_nodes, missing, nodes_called, require_room
 from orchestrator.code_version import code_version
-from orchestrator.lane import Gang, Lane, bundles
+from orchestrator.control import Control
+from orchestrator.faults import Failure, failures
+from orchestrator.lane import Lane, Shift, bundles
 from orchestrator.lease import elsewhere
-from orchestrator.observer import Observer
-from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.observers import Notice, NoticeKind, Observer
+from orchestrator.plan import Plan, PlannedTrial, clear_the_way
 from orchestrator.relay import Relay
+from orchestrator.scheduling import POLL_SECONDS, PlanOrder, Stop, Watch, Why
+from orchestrator.supervisor import Decision, Supervisor
 from trainers.folder import Folder
-from trainers.progress import Progress
-from trainers.resources import Resources
+from trainers.result import TrialResult
 
 TERM_SECONDS = 20.0  # after SIGTERM
-POLL_SECONDS = 2.0  # how often trials that other drivers run are looked at
+WAIT_SECONDS = 20.0  # without a running trial, before we say what is missing, and once a minute then
+LOG_BYTES = 20_000  # from the end of each rank's log, for log rules
 
 
 @dataclass(frozen=True)
@@ -43,162 +43,241 @@ class Outcome:
     skipped: int
     unfinished: int
     seconds: float
-    stopped: Literal["", "interrupted", "max_hours"] = ""
-
-    @property
-    def exit_code(self) -> int:
-        """0: every trial asked for is over and none failed here; 1: some failed; 130: interrupted."""
-        if self.stopped == "interrupted":
-            return 130
-        return 1 if self.failed else 0
-
-
-class Stop(tune.Stopper):
-    """Tells Tune when to end all trials; lanes end at their next step."""
-
-    def __init__(self, max_hours: float | None) -> None:
-        self._deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
-        self.why: Literal["", "interrupted", "max_hours"] = ""
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        if not self.why and self._deadline is not None and time.monotonic() > self._deadline:
-            self.why = "max_hours"
-        return bool(self.why)
-
-
-class PlanOrder(Searcher):
-    """Hands trials to Tune in plan order, so that a lane seldom has to load another model."""
-
-    def __init__(self, trials: Sequence[PlannedTrial]) -> None:
-        super().__init__()
-        self._left = deque(trials)
-
-    def suggest(self, trial_id: str) -> Any:
-        if not self._left:
-            return Searcher.FINISHED
-        trial = self._left.popleft()
-        return {"trial_id": trial.trial_id, "spec": trial.spec.plain()}
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        pass
-
-    def save(self, checkpoint_path: str) -> None:
-        pass  # the trial folders are the truth
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise AssertionError("a sweep goes on from its trial folders, never from Tune's own state")
-
-
-class Watch(tune.Callback):
-    """Hands what Tune hears from lanes to the relay."""
-
-    def __init__(self, relay: Relay, resources: Resources) -> None:
-        self._relay = relay
-        self._resources = resources
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._relay.start(trial.config["trial_id"])
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        for report in result["reports"]:
-            self._relay.progress(trial.config["trial_id"], Progress(**report))
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._relay.over(trial.config["trial_id"], here=True)
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._relay.retry(trial.config["trial_id"], _reason(trial))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._relay.give_up(trial.config["trial_id"], _reason(trial), self._resources)
+    stopped: Why = ""
+    reason: str = ""  # why it stopped by itself
 
 
 def run(
     plan: Plan,
     runs: Folder,
-    resources: Resources,
     address: str | None = None,
     observers: Sequence[Observer] = (),
     max_hours: float | None = None,
+    wait: bool = False,
+    verbose: bool = False,
     work: str = "trainers.worker:Worker",
 ) -> Outcome:
     """Runs every trial of the plan that is not over, in order, on as many lanes as fit.
 
     A trial that another driver is running is left to it, waited for at the end, and run here if that
-    driver vanishes. On SIGINT, SIGTERM or after `max_hours` lanes end at their next step. `work`
-    names the class that ranks run ("module:class").
+    driver vanishes. On SIGINT, SIGTERM or after `max_hours` lanes end at their next step. With `wait`, a
+    cluster that is too small is waited for. `work` names the class that ranks run ("module:class").
 
     Raises SpecError before anything starts when the cluster cannot be reached or is too small.
     """
     started = time.monotonic()
-    stop = Stop(max_hours)
-    todo = plan.missing
-    relay = Relay(runs, {trial.trial_id: trial.spec for trial in todo}, observers)
-    owner = Owner(sweep=plan.sweep.name, host=socket.gethostname(), pid=os.getpid())
-    gang = Gang(runs.location, resources, owner, os.getcwd(), work, code_version())
+    sweep, stop = plan.sweep, Stop(max_hours)
+    relay = Relay(runs, {trial.trial_id: trial.spec for trial in plan.trials})
+    owner = Owner(sweep=sweep.name, host=socket.gethostname(), pid=os.getpid())
+    shift = Shift(runs.location, sweep.resources, sweep.faults, owner, os.getcwd(), work, code_version())
+    launch = Launch(plan, runs, shift, relay, stop, wait)
+    relay.observers += [*observers, launch]
     with contextlib.ExitStack() as stack:
         stack.callback(relay.close)
-        if todo:
-            stack.enter_context(cluster(address))
-            lanes = min(gangs(resources, live_nodes()), resources.lanes or sys.maxsize)
+        if launch.left:
+            stack.enter_context(cluster(address, verbose))
             stack.enter_context(_signals(stop))
-            _run_all(todo, gang, lanes, relay, stop)
+            launch.run_all()
     return Outcome(
         complete=relay.complete,
         failed=relay.failed,
-        skipped=len(plan.trials) - len(todo) + relay.elsewhere,
-        unfinished=len(todo) - len(relay.ended),
+        skipped=len(plan.trials) - len(plan.missing) + relay.elsewhere,
+        unfinished=len(launch.left),
         seconds=time.monotonic() - started,
-        stopped=stop.why if len(relay.ended) < len(todo) else "",
+        stopped=stop.why if launch.left else "",
+        reason=stop.text,
     )
 
 
-def _run_all(todo: Sequence[PlannedTrial], gang: Gang, lanes: int, relay: Relay, stop: Stop) -> None:
-    """Runs what is free, then whatever other drivers left behind, until all is over."""
-    runs = Folder.open(gang.runs)
-    left = {trial.trial_id: trial for trial in todo}
-    while left and not stop.stop_all():
-        free = [
-            trial
-            for trial in left.values()
-            if not elsewhere(runs / "trials" / trial.trial_id, runs, gang.owner)
-        ]
-        if free:
-            _fit(free, gang, min(lanes, len(free)), relay, stop)
-        else:
-            time.sleep(POLL_SECONDS)
-        for trial_id in list(left):
-            if relay.over(trial_id, here=False):
-                del left[trial_id]
+@dataclass
+class Launch(Observer):
+    """The rounds of one launch: each is a Ray Tune run over the trials that are left and free. A round ends
+    early when something changes where or which trials run; lanes then leave their trials at a checkpoint."""
 
+    plan: Plan
+    runs: Folder
+    shift: Shift
+    relay: Relay
+    stop: Stop
+    wait: bool
+    left: dict[str, PlannedTrial] = field(init=False)
+    _supervisor: Supervisor = field(init=False)
+    _asked: Control = Control()
+    _history: dict[str, list[Failure]] = field(default_factory=dict)
+    _idle_since: float | None = None  # no trial ran since; monotonic
+    _next_word: float = 0.0  # on what is missing
 
-def _fit(trials: list[PlannedTrial], gang: Gang, lanes: int, relay: Relay, stop: Stop) -> None:
-    """One Ray Tune run; its own record of it is thrown away."""
-    with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
-        tune.run(
-            tune.with_parameters(Lane, gang=gang),
-            resources_per_trial=bundles(gang.resources),
-            search_alg=PlanOrder(trials),
-            num_samples=len(trials),
-            max_concurrent_trials=lanes,
-            reuse_actors=True,
-            max_failures=gang.resources.max_retries,
-            raise_on_failed_trial=False,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[Watch(relay, gang.resources)],
-            stop=stop,
-            storage_path=scratch,
-            name="sweep",
-            trial_dirname_creator=lambda trial: trial.trial_id,
-            verbose=0,
+    def __post_init__(self) -> None:
+        self.left = {trial.trial_id: trial for trial in self.plan.missing}
+        self._supervisor = Supervisor(self.shift.faults)
+        self.stop.poll = self._poll
+
+    def run_all(self) -> None:
+        """Runs what is free, then whatever other drivers left behind, until all is over."""
+        self._notice("started", f"{len(self.left)} trials to run")
+        while self.left and not self.stop.why:
+            self.stop.replan = False
+            if not self._may_start():
+                self.stop.stop_all()  # looks at the clock, and polls
+                time.sleep(POLL_SECONDS)
+                continue
+            free = [trial for trial in self.left.values() if not self._elsewhere(trial)]
+            if free:
+                self._round(free)
+            else:
+                time.sleep(POLL_SECONDS)
+                self.stop.stop_all()
+            for trial_id in list(self.left):
+                if self.relay.over(trial_id, here=False):
+                    del self.left[trial_id]
+        if self.stop.why:
+            self._notice("stopped", self.stop.text or self.stop.why)
+
+    def _may_start(self) -> bool:
+        """False while paused, or while the cluster is too small and that may change."""
+        if self._asked.paused:
+            return False
+        resources, excluded = self.shift.resources, self._supervisor.excluded
+        nodes = live_nodes(excluded)
+        if fits(resources, nodes):
+            return True
+        if not self.wait and not excluded and not self._history:
+            require_room(resources, nodes)
+        self._say_what_is_missing()
+        return False
+
+    def _round(self, trials: list[PlannedTrial]) -> None:
+        """One Ray Tune run; its own record of it is thrown away."""
+        resources, faults = self.shift.resources, self.shift.faults
+        with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
+            tune.run(
+                tune.with_parameters(Lane, shift=self.shift),
+                resources_per_trial=bundles(resources, sorted(self._supervisor.excluded)),
+                search_alg=PlanOrder(trials),
+                num_samples=len(trials),
+                # No more than trials, else as many as the cluster takes, now and when nodes join.
+                max_concurrent_trials=min(resources.lanes or len(trials), len(trials)),
+                reuse_actors=True,
+                max_failures=faults.trial_retries + faults.machine_retries + 1,
+                raise_on_failed_trial=False,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[Watch(self.relay, self._failed)],
+                stop=self.stop,
+                storage_path=scratch,
+                name="sweep",
+                trial_dirname_creator=lambda trial: trial.trial_id,
+                verbose=0,
+            )
+
+    def _failed(self, trial_id: str, failure: Failure) -> None:
+        """Decides what follows. A trial that is given up gets its result here: a lane that is handed it
+        again finds it over."""
+        folder = self.runs / "trials" / trial_id
+        failure = failure.model_copy(update={"time": datetime.now(UTC).isoformat(timespec="seconds")})
+        history = self._history.setdefault(trial_id, failures(folder))
+        history.append(failure)
+        decision = self._supervisor.failed(
+            trial_id, history, _log_lines(folder), self._spare_nodes(failure.node)
         )
+        self.relay.failure(trial_id, failure, again=not decision.give_up)
+        if decision.give_up:
+            self.relay.give_up(trial_id, failure.cause, decision.give_up, self.shift.resources)
+        if decision.exclude:
+            self._notice(
+                "excluded", f"node {failure.host or decision.exclude} gets no more trials", decision.exclude
+            )
+            self.stop.replan = True
+        self._stop_for(decision, failure)
+
+    def on_result(self, trial_id: str, result: TrialResult) -> None:
+        """A trial that ended by itself tells whether trials can be complete at all."""
+        if result.status == "complete":
+            self._supervisor.complete()
+        elif "given_up" not in result.execution:
+            failure = Failure(kind="raised", cause=result.error or "no reason given")
+            self._stop_for(self._supervisor.failed(trial_id, [failure]), failure)
+
+    def _stop_for(self, decision: Decision, failure: Failure) -> None:
+        if decision.stop and not self.stop.why:
+            self.stop.why = "storage" if failure.kind == "storage" else "failing"
+            self.stop.text = decision.stop
+
+    def _spare_nodes(self, node: str) -> list[str]:
+        """The live nodes, if trials still fit without `node`; none, so that it is kept, if they do not."""
+        excluded = self._supervisor.excluded
+        if not node or not fits(self.shift.resources, live_nodes(excluded | {node})):
+            return []
+        return [str(one["id"]) for one in live_nodes(excluded)]
+
+    def _poll(self) -> None:
+        """Does what people asked for since the last time."""
+        before, self._asked = self._asked, Control.read(self.runs / self.plan.sweep.name)
+        asked = self._asked
+        if asked.paused != before.paused:
+            self._notice(
+                "paused" if asked.paused else "resumed", "by `circuit-sweep pause`" if asked.paused else ""
+            )
+        if asked.drained - before.drained:
+            self._drain(asked.drained - before.drained)
+        for trial_id in asked.cancelled - before.cancelled:
+            if trial_id in self.left:
+                self.relay.give_up(
+                    trial_id, "cancelled by `circuit-sweep cancel`", "cancelled", self.shift.resources
+                )
+        self.stop.cancelled = asked.cancelled
+        if asked.retries != before.retries:
+            self._retry_failed()
+        if asked.paused or asked.drained - before.drained or asked.retries != before.retries:
+            self.stop.replan = True
+        self._say_what_is_missing()
+
+    def _drain(self, names: frozenset[str]) -> None:
+        for name in names:
+            for node in nodes_called(name):
+                self._supervisor.excluded.add(node)
+                self._notice("drained", f"node {name} gets no more trials", node)
+
+    def _retry_failed(self) -> None:
+        again, moved = clear_the_way(self._looked_again(), self.runs, retry_failed=True)
+        for trial in again.missing:
+            if trial.trial_id in self.relay.ended or trial.trial_id not in self.left:
+                self.left[trial.trial_id] = trial
+                self._history.pop(trial.trial_id, None)
+                self.relay.again(trial.trial_id)
+        self._notice("retried", f"{len(moved)} failed trials run again")
+
+    def _looked_again(self) -> Plan:
+        from orchestrator.plan import plan
+
+        return plan(self.plan.sweep, self.runs, self.shift.owner)
+
+    def _say_what_is_missing(self) -> None:
+        """Nothing while a trial runs or starts quickly; else what the cluster lacks, once a minute."""
+        now = time.monotonic()
+        if self.relay.running or self._asked.paused:
+            self._idle_since = None
+            return
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since < WAIT_SECONDS or now < self._next_word:
+            return
+        self._next_word = now + 60
+        if text := missing(self.shift.resources, self._supervisor.excluded):
+            self._notice("waiting", text)
+
+    def _elsewhere(self, trial: PlannedTrial) -> bool:
+        return elsewhere(self.runs / "trials" / trial.trial_id, self.runs, self.shift.owner)
+
+    def _notice(self, kind: NoticeKind, text: str, node: str = "") -> None:
+        self.relay.notice(Notice(kind, text, node))
+
+
+def _log_lines(trial: Folder) -> list[str]:
+    """The ends of the ranks' logs."""
+    lines: list[str] = []
+    for name in trial.names():
+        if name.startswith("rank-") and name.endswith(".log"):
+            lines += (trial.read(name) or b"")[-LOG_BYTES:].decode(errors="replace").splitlines()
+    return lines
 
 
 @contextlib.contextmanager
@@ -232,11 +311,3 @@ def _end_at_once() -> None:
     if os.isatty(2):
         os.write(2, b"\x1b[?25h")  # the cursor, which the display hid
     os._exit(130)
-
-
-def _reason(trial: Any) -> str:
-    """What the lane said when it was lost, without Tune's and Ray's frames around it."""
-    path = trial.error_file
-    text = Path(path).read_text() if path and Path(path).exists() else "Ray Tune kept no error"
-    last = text.rpartition("Failure # ")[2]
-    return last.rpartition("orchestrator.lane.LaneError: ")[2]

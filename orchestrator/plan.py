@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator.attempt import Attempt, Owner
+from orchestrator.faults import FAILURES
 from orchestrator.lease import elsewhere
 from orchestrator.sweep import SweepSpec
 from orchestrator.trial_result import RESULT, read_result
@@ -16,7 +17,7 @@ from trainers.trial import TrialSpec
 
 State = Literal["complete", "failed", "running", "waiting", "orphaned"]
 STATES: tuple[State, ...] = ("complete", "failed", "running", "waiting", "orphaned")
-REMAINS = ("checkpoint", "progress.jsonl")  # what an attempt goes on from
+REMAINS = ("checkpoint", "progress.jsonl", FAILURES)  # what an attempt goes on from
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,26 @@ import os
 import socket
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from orchestrator.code_version import COMMIT_VARIABLE
 from trainers.progress import Progress
 from trainers.resources import Resources
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs: Ray's node id, the machine's name, its process (0: not known yet), the ids of
+    its GPUs."""
+
+    node: str
+    host: str = ""
+    pid: int = 0
+    gpus: tuple[str, ...] = ()
 
 
 class Rank:
@@ -26,7 +40,7 @@ class Rank:
         self._worker: Any = None
         if os.path.isdir(home):  # another machine may not have it
             os.chdir(home)
-        threads = str(resources.cpus_per_rank)
+        threads = str(resources.threads)
         os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
         os.environ[COMMIT_VARIABLE] = code
         # DeepSpeed calls deprecated names at every step; that would be all that a trial's log shows.
@@ -34,8 +48,17 @@ class Rank:
         if not resources.gpus_per_rank:
             os.environ["DS_ACCELERATOR"] = "cpu"
 
-    def pid(self) -> int:
-        return os.getpid()
+    def process(self) -> tuple[str, int]:
+        """The machine's name and this process's id."""
+        return socket.gethostname(), os.getpid()
+
+    def devices(self) -> tuple[str, ...]:
+        """The ids of its GPUs; after `join`."""
+        return self._worker.devices()
+
+    def rss(self) -> int:
+        """Bytes of memory that this process holds."""
+        return psutil.Process().memory_info().rss
 
     def free_port(self) -> int:
         with socket.socket() as probe:

@@ -5,16 +5,20 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.attempt import Attempt
-from orchestrator.observer import Observer
+from orchestrator.faults import Failure, record
+from orchestrator.observers import Notice, Observer
 from orchestrator.trial_result import read_result
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources
 from trainers.result import TrialResult
 from trainers.trial import TrialSpec
+
+if TYPE_CHECKING:
+    from orchestrator.rank import Place
 
 ERROR_LINES = 40
 ERROR_CHARACTERS = 6000
@@ -25,25 +29,48 @@ log = logging.getLogger(__name__)
 class Relay:
     """Counts trials as they end: `complete` and `failed` here, `elsewhere` run by another driver."""
 
-    def __init__(self, runs: Folder, specs: Mapping[str, TrialSpec], observers: Sequence[Observer]) -> None:
+    def __init__(
+        self, runs: Folder, specs: Mapping[str, TrialSpec], observers: Sequence[Observer] = ()
+    ) -> None:
         self._trials = runs / "trials"
         self._specs = specs
-        self._observers = list(observers)
+        self.observers = list(observers)
         self.complete = self.failed = self.elsewhere = 0
         self.ended: set[str] = set()
+        self.running: set[str] = set()  # on lanes of ours
 
     def start(self, trial_id: str) -> None:
+        self.running.add(trial_id)
         self._tell(lambda observer: observer.on_start(trial_id, self._specs[trial_id]))
 
     def progress(self, trial_id: str, progress: Progress) -> None:
         self._tell(lambda observer: observer.on_progress(trial_id, progress))
 
-    def retry(self, trial_id: str, error: str) -> None:
-        reason = shorten(error)
-        self._tell(lambda observer: observer.on_retry(trial_id, reason))
+    def placed(self, trial_id: str, attempt: int, places: "Sequence[Place]") -> None:
+        self._tell(lambda observer: observer.on_place(trial_id, attempt, places))
+
+    def failure(self, trial_id: str, failure: Failure, again: bool) -> None:
+        """Writes the failure down, and tells of it."""
+        self.running.discard(trial_id)
+        folder = self._trials / trial_id
+        try:
+            record(folder, failure)
+        except OSError as error:
+            log.warning("%s: a failure could not be written down: %s", folder.location, error)
+        self._tell(lambda observer: observer.on_failure(trial_id, failure, again))
+
+    def notice(self, notice: Notice) -> None:
+        self._tell(lambda observer: observer.on_notice(notice))
+
+    def again(self, trial_id: str) -> None:
+        """A failed trial is asked for anew."""
+        if trial_id in self.ended:
+            self.ended.remove(trial_id)
+            self.failed -= 1
 
     def over(self, trial_id: str, here: bool) -> bool:
         """Tells of the trial's result.json, once; False when there is none yet."""
+        self.running.discard(trial_id)
         if trial_id in self.ended:
             return True
         result, problem = read_result(self._trials / trial_id)
@@ -58,10 +85,11 @@ class Relay:
         self._tell(lambda observer: observer.on_result(trial_id, result))
         return True
 
-    def give_up(self, trial_id: str, error: str, resources: Resources) -> None:
+    def give_up(self, trial_id: str, error: str, why: str, resources: Resources) -> None:
         """Records the trial as failed, unless a result is there already: that one wins."""
         folder = self._trials / trial_id
-        result = failure(trial_id, self._specs[trial_id], shorten(error), resources, Attempt.last(folder))
+        last = Attempt.last(folder)
+        result = failed_result(trial_id, self._specs[trial_id], shorten(error), why, resources, last)
         folder.create("result.json", result.model_dump_json(indent=2).encode())
         self.over(trial_id, here=True)
 
@@ -78,12 +106,12 @@ class Relay:
 
     def _tell(self, call: Callable[[Observer], None]) -> None:
         """An observer that fails is dropped, with a warning: watching must not cost a trial."""
-        for observer in list(self._observers):
+        for observer in list(self.observers):
             try:
                 call(observer)
             except Exception:
                 log.exception("%s failed and is not told of the sweep any more", type(observer).__name__)
-                self._observers.remove(observer)
+                self.observers.remove(observer)
 
 
 def shorten(error: str) -> str:
@@ -93,14 +121,15 @@ def shorten(error: str) -> str:
     return text if len(text) <= ERROR_CHARACTERS else "…" + text[-ERROR_CHARACTERS:]
 
 
-def failure(
-    trial_id: str, spec: TrialSpec, error: str, resources: Resources, last: Attempt | None
+def failed_result(
+    trial_id: str, spec: TrialSpec, error: str, why: str, resources: Resources, last: Attempt | None
 ) -> TrialResult:
-    """The result of a trial whose attempts are used up."""
+    """The result of a trial that is not tried again."""
     execution: dict[str, Any] = {
         "attempt": last.attempt if last else 0,
         "ranks": resources.ranks,
         "host": socket.gethostname(),
+        "given_up": why,
     }
     return TrialResult(
         trial_id=trial_id,

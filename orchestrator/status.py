@@ -1,8 +1,8 @@
 """Status: how the sweeps of a runs folder stand, from the folder alone."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,13 @@ from orchestrator.sweep import SweepSpec
 from orchestrator.trial_result import own_point, read_result
 from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
+from trainers.outside import is_name, parse_json
 from trainers.resources import Resources
 from trainers.result import TrialResult
 from trainers.spec import SpecError, nearest
 from trainers.trial import TrialSpec
+
+COUNTED = ("time", "step", "total")  # what every progress report has
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,17 @@ class SweepStatus:
 
 def status(runs: Folder, only: str | None = None) -> list[SweepStatus]:
     """Every sweep of a runs folder, or the one named `only`. Raises SpecError when there is none."""
+    return [_sweep_status(name, runs) for name in sweep_names(runs, only)]
+
+
+def sweep_names(runs: Folder, only: str | None = None) -> list[str]:
+    """Of all sweeps in a runs folder, or just `only`. Raises SpecError when there is none."""
     names = [name for name in runs.names() if name != "trials" and (runs / name).exists("trials.json")]
     if not names:
         raise SpecError(f"{runs.location}: no sweep there; allowed: the folder that `run --runs` was given")
     if only is not None and only not in names:
         raise SpecError(f"--sweep: found {only}.{nearest(only, names)} Allowed: {', '.join(names)}")
-    return [_sweep_status(name, runs) for name in names if only in (None, name)]
+    return [name for name in names if only in (None, name)]
 
 
 def _sweep_status(name: str, runs: Folder) -> SweepStatus:
@@ -68,7 +76,7 @@ def _sweep_status(name: str, runs: Folder) -> SweepStatus:
         _trial_status(runs / "trials" / trial_id, trial_id, runs)
         if trial_id in begun
         else TrialStatus(trial_id, "waiting", _what(specs[trial_id].plain()) if trial_id in specs else "")
-        for trial_id in _trial_ids(runs / name)
+        for trial_id in trial_ids(runs / name)
     ]
     counted = Counter(trial.state for trial in trials)
     return SweepStatus(
@@ -81,12 +89,13 @@ def _sweep_status(name: str, runs: Folder) -> SweepStatus:
     )
 
 
-def _trial_ids(sweep: Folder) -> list[str]:
+def trial_ids(sweep: Folder) -> list[str]:
+    """Of a sweep's folder. Raises SpecError when its trials.json cannot be read."""
     try:
-        ids = json.loads(sweep.read("trials.json") or b"null")
+        ids = parse_json(sweep.read("trials.json") or b"null")
     except ValueError:
         ids = None
-    if not isinstance(ids, list):
+    if not isinstance(ids, list) or not all(map(is_name, ids)):
         raise SpecError(f"{sweep.location}/trials.json: not a list of trial ids; run the sweep again")
     return [str(trial_id) for trial_id in ids]
 
@@ -115,12 +124,12 @@ def _reports(trial: Folder) -> list[dict[str, Any]]:
     """Progress reports of the latest attempt; lines that a crash tore are skipped."""
     reports: list[dict[str, Any]] = []
     for line in (trial.read("progress.jsonl") or b"").splitlines():
-        try:
-            report = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(report, dict):
-            reports.append(report)
+        with suppress(ValueError):
+            report = parse_json(line)
+            if isinstance(report, dict) and all(
+                isinstance(report.get(name), int | float) for name in COUNTED
+            ):
+                reports.append(report)
     return [report for report in reports if report.get("attempt") == reports[-1].get("attempt")]
 
 
@@ -185,13 +194,14 @@ def _what(spec: object) -> str:
     """Model, task, method and seed of a trial's spec in a few words."""
     if not isinstance(spec, dict):
         return ""
-    model, task, method = (spec.get(part) or {} for part in ("model", "task", "method"))
+    parts = (spec.get(name) for name in ("model", "task", "method"))
+    model, task, method = (part if isinstance(part, dict) else {} for part in parts)
     name = model.get("builtin") or model.get("hub") or str(model.get("path", "")).rpartition("/")[2]
     return f"{name} {task.get('name', '')} {method.get('name', '')} seed {spec.get('seed', 0)}"
 
 
 def _read_json(folder: Folder, name: str) -> object:
     try:
-        return json.loads(folder.read(name) or b"null")
+        return parse_json(folder.read(name) or b"null")
     except ValueError:
         return None

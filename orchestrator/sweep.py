@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model_patches.architectures import architecture_of
+from orchestrator.faults import Faults
 from orchestrator.results import OWN_DIVERGENCE
 from orchestrator.weights import parameter_count
 from orchestrator.yaml_source import Source, read_yaml
@@ -80,6 +81,7 @@ class SweepSpec(Spec):
         default=(0,), description="a list, or a count from 0"
     )
     resources: Resources = Resources()
+    faults: Faults = Faults()
     objectives: Objectives = Objectives()
 
     @field_validator("name")

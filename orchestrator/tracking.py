@@ -4,7 +4,6 @@ The run folders are the truth: whatever MLflow misses because it was slow or awa
 afterwards. No trial ever waits for it.
 """
 
-import json
 import logging
 import os
 import threading
@@ -15,12 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from orchestrator.lease import elsewhere
 from orchestrator.mirror_values import masked
+from orchestrator.observers import Observer
 from orchestrator.results import Results
 from orchestrator.sweep import SweepSpec
+from orchestrator.sweep_record import sweeps_in
+from orchestrator.trial_record import read_spec
 from orchestrator.trial_result import read_result
 from trainers.folder import Folder
 from trainers.progress import Progress
@@ -54,8 +54,8 @@ class Watched:
     result: TrialResult | None = None
 
 
-class Tracker:
-    """An observer. It only notes which trials moved; one background thread then copies their folders
+class Tracker(Observer):
+    """It only notes which trials moved; one background thread then copies their folders
     to MLflow. So a slow MLflow lags behind, and nothing piles up in memory."""
 
     def __init__(self, uri: str, sweep: SweepSpec, runs: Folder) -> None:
@@ -78,9 +78,6 @@ class Tracker:
 
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
         self._watched.setdefault(trial_id, Watched(spec.plain()))
-
-    def on_retry(self, trial_id: str, reason: str) -> None:
-        pass  # the steps that come again are known
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         if trial_id in self._watched:
@@ -254,7 +251,7 @@ def _mirror_all(mirror: "Mirror", runs: Folder) -> tuple[int, dict[str, str]]:
     mirrored, ended = 0, dict[str, str]()
     for trial_id in (runs / "trials").names():
         folder = runs / "trials" / trial_id
-        spec = folder.read("spec.json")
+        spec = read_spec(folder)
         if spec is None or elsewhere(folder, runs):
             continue
         mirrored += 1
@@ -262,7 +259,7 @@ def _mirror_all(mirror: "Mirror", runs: Folder) -> tuple[int, dict[str, str]]:
         ended[trial_id] = result.status if result is not None else ""
         if mirror.has(trial_id):
             continue
-        mirror.child(trial_id, json.loads(spec), runs_of.get(first.get(trial_id, "")))
+        mirror.child(trial_id, spec, runs_of.get(first.get(trial_id, "")))
         if result is None:
             mirror.catch_up(trial_id)
         else:
@@ -292,13 +289,8 @@ def _mirror_front(mirror: "Mirror", uri: str, run_id: str, home: Folder) -> None
 
 def _sweeps(runs: Folder) -> dict[str, tuple[str, list[str]]]:
     """The question and the trial ids of every sweep in a runs folder, by name."""
-    found: dict[str, tuple[str, list[str]]] = {}
-    for sweep in runs.names():
-        snapshot = (runs / sweep).read("sweep.yaml")
-        if snapshot is not None:
-            trials = json.loads((runs / sweep).read("trials.json") or b"[]")
-            found[sweep] = (str(yaml.safe_load(snapshot).get("question", "")), trials)
-    return found
+    found, _ = sweeps_in(runs, [])
+    return {sweep.name: (sweep.question, list(sweep.trial_ids)) for sweep in found}
 
 
 def _missing(uri: str, runs: Folder, what: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.display import Display
+from orchestrator.faults import Failure
+from orchestrator.observers.display import Display
 from orchestrator.plan import Plan, plan
 from orchestrator.sweep import SweepSpec
 from tests.run_folders import point, trial
@@ -50,7 +51,7 @@ def test_a_log_file_gets_a_line_per_end_and_one_every_ten_seconds(planned: Plan)
         display.on_progress(first.trial_id, progress(step))
     display.on_result(first.trial_id, trial(first.trial_id, 0, [point(0, 12, 0.0234)]))
     display.on_start(second.trial_id, second.spec)
-    display.on_retry(second.trial_id, "rank 1 died while running its trial:\nlost\n")
+    display.on_failure(second.trial_id, Failure(kind="lost", cause="rank 1 died while running its trial:\nlost\n"), True)
     display.on_start(second.trial_id, second.spec)
     display.on_result(
         second.trial_id, trial(second.trial_id, 1, [], status="failed", error="x\nValueError: no")
@@ -74,7 +75,7 @@ def test_a_log_file_gets_a_line_per_end_and_one_every_ten_seconds(planned: Plan)
 
 
 def test_a_log_file_is_not_silent_while_trials_load(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.display.LINE_SECONDS", 0.02)
+    monkeypatch.setattr("orchestrator.observers.display.LINE_SECONDS", 0.02)
     display, clock, text = written(planned, terminal=False)
     told: list[str] = []
 
@@ -114,7 +115,7 @@ def test_a_terminal_shows_what_runs_now(planned: Plan) -> None:
     display.on_start(one.trial_id, one.spec)
     clock.now += 30
     display.on_progress(one.trial_id, progress(500))
-    display.on_retry(one.trial_id, "frozen")
+    display.on_failure(one.trial_id, Failure(kind="lost", cause="frozen"), True)
     display.on_start(one.trial_id, one.spec)
     display.on_progress(one.trial_id, progress(600))
     console = Console(file=io.StringIO(), width=150, color_system=None)

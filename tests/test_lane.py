@@ -1,13 +1,18 @@
 """Lanes without Ray: what a gang asks for, when it counts as frozen, how attempts and ends are recorded."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.attempt import Attempt, Owner
-from orchestrator.cluster import gangs
+from orchestrator.cluster import fits, require_room
+from orchestrator.faults import Failure, Faults
 from orchestrator.lane import STALL_FLOOR, bundles, stall_limit
+from orchestrator.observers import Notice, Observer
+from orchestrator.rank import Place
 from orchestrator.relay import ERROR_CHARACTERS, Relay, shorten
 from tests.run_folders import trial
 from trainers.folder import Folder
@@ -26,11 +31,14 @@ def spec() -> TrialSpec:
     return TrialSpec.parse(data, "test")
 
 
-class Notes:
-    """An observer that remembers; `broken` makes it raise."""
+class Notes(Observer):
+    """Remembers; `broken` makes it raise."""
 
     def __init__(self, broken: bool = False) -> None:
         self.heard: list[str] = []
+        self.failures: list[Failure] = []
+        self.places: list[Sequence[Place]] = []
+        self.notices: list[Notice] = []
         self.broken = broken
 
     def _hear(self, what: str) -> None:
@@ -41,14 +49,21 @@ class Notes:
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
         self._hear("start")
 
-    def on_retry(self, trial_id: str, reason: str) -> None:
-        self._hear(f"retry {reason}")
+    def on_place(self, trial_id: str, attempt: int, places: Sequence[Place]) -> None:
+        self.places.append(places)
+
+    def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
+        self.failures.append(failure)
+        self._hear(f"{'retry' if again else 'given up'} {failure.cause}")
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         self._hear(f"step {progress.step}")
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
         self._hear(result.status)
+
+    def on_notice(self, notice: Notice) -> None:
+        self.notices.append(notice)
 
     def close(self) -> None:
         self._hear("close")
@@ -59,52 +74,66 @@ def test_a_lane_asks_for_one_bundle_per_rank_and_nothing_for_itself() -> None:
     assert bundles(Resources(gpus_per_rank=0.5)).bundles == [{"CPU": 1, "GPU": 0.5}]
 
 
+def node(**has: float) -> dict[str, Any]:
+    """A node that is free."""
+    return {"id": "n", "name": "n", "address": "127.0.0.1", "resources": has, "free": has}
+
+
+CPUS3 = [node(CPU=3.0), node(CPU=3.0)]
+
+
 @pytest.mark.parametrize(
     ("nodes", "resources", "expected"),
     [
-        ([{"CPU": 8.0}], {"ranks": 2}, 4),
-        ([{"CPU": 3.0}, {"CPU": 3.0}], {"ranks": 1, "cpus_per_rank": 2}, 2),  # not 3: a rank stays on a node
-        ([{"CPU": 3.0}, {"CPU": 3.0}], {"ranks": 2, "cpus_per_rank": 2}, 1),  # a gang may span nodes
-        ([{"CPU": 64.0, "GPU": 2.0}], {"gpus_per_rank": 0.5}, 4),
-        ([{"CPU": 64.0, "GPU": 2.0}, {"CPU": 64.0}], {"ranks": 2, "gpus_per_rank": 1}, 1),
+        ([node(CPU=2.0)], {}, 2),
+        (CPUS3, {"ranks": 1, "cpus_per_rank": 2}, 2),  # not 3: a rank stays on a node
+        (CPUS3, {"ranks": 2, "cpus_per_rank": 2}, 1),  # a gang may span nodes
+        (CPUS3, {"ranks": 2, "cpus_per_rank": 2, "placement": "STRICT_PACK"}, 0),
+        (CPUS3, {"ranks": 2, "placement": "STRICT_PACK"}, 2),
+        (CPUS3, {"ranks": 2, "placement": "STRICT_SPREAD"}, 3),
+        ([node(CPU=8.0), node(CPU=1.0)], {"ranks": 2, "placement": "STRICT_SPREAD"}, 1),
+        (CPUS3, {"ranks": 3, "placement": "STRICT_SPREAD"}, 0),
+        ([node(CPU=1.0)], {"cpus_per_rank": 0.25}, 4),
+        ([node(CPU=64.0, GPU=2.0)], {"gpus_per_rank": 0.5}, 4),
+        ([node(CPU=64.0, GPU=2.0), node(CPU=64.0)], {"ranks": 2, "gpus_per_rank": 1}, 1),
+        ([node(CPU=8.0, memory=4 * 2.0**30)], {"memory_gib_per_rank": 1.5}, 2),
+        ([node(CPU=8.0, scratch=2.0)], {"custom_per_rank": {"scratch": 1}}, 2),
+        ([node(**{"CPU": 8.0, "GPU": 2.0, "accelerator_type:H100": 1.0})], {"accelerator": "H100"}, 8),
+        ([node(**{"CPU": 8.0, "GPU": 2.0, "accelerator_type:H100": 1.0})], {"accelerator": "A100"}, 0),
     ],
-)
-def test_how_many_gangs_fit(
-    nodes: list[dict[str, float]], resources: dict[str, float], expected: int
-) -> None:
-    assert gangs(Resources.model_validate(resources), nodes) == expected
+)  # fmt: skip
+def test_how_many_gangs_fit(nodes: list[dict[str, Any]], resources: dict[str, Any], expected: int) -> None:
+    assert fits(Resources.model_validate(resources), nodes) == expected
 
 
 @pytest.mark.parametrize(
     ("nodes", "resources", "message"),
     [
         (
-            [{"CPU": 2.0}],
+            [node(CPU=2.0)],
             {"ranks": 3},
-            r"asks for 3 rank\(s\) with 1 CPU\(s\) each.*room for 2.*a node with 2 CPU",
+            r"asks for 3 rank\(s\) with 1 CPU each.*room for 2.*a node with 2 CPU",
         ),
-        (
-            [{"CPU": 3.0}, {"CPU": 3.0}],
-            {"cpus_per_rank": 4},
-            r"asks for 1 rank\(s\) with 4 CPU\(s\).*room for 0",
-        ),
-        ([{"CPU": 8.0}], {"gpus_per_rank": 1}, r"and 1 GPU\(s\) each, found room for 0"),
+        (CPUS3, {"cpus_per_rank": 4}, r"asks for 1 rank\(s\) with 4 CPU each.*room for 0"),
+        ([node(CPU=8.0)], {"gpus_per_rank": 1}, r"1 CPU, 1 GPU each, found room for 0"),
+        (CPUS3, {"ranks": 4, "placement": "STRICT_PACK"}, r"placed STRICT_PACK, found room for 6"),
+        ([node(CPU=8.0)], {"custom_per_rank": {"scratch": 1}}, r"1 CPU, 1 scratch each, found room for 0"),
         ([], {}, "no live node"),
     ],
-)
+)  # fmt: skip
 def test_a_gang_that_can_never_fit_is_refused(
-    nodes: list[dict[str, float]], resources: dict[str, float], message: str
+    nodes: list[dict[str, Any]], resources: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SpecError, match=message):
-        gangs(Resources.model_validate(resources), nodes)
+        require_room(Resources.model_validate(resources), nodes)
 
 
 def test_a_rank_is_frozen_after_twenty_median_reports_but_never_before_two_minutes() -> None:
-    resources = Resources()
-    assert stall_limit(resources, []) == STALL_FLOOR == 120
-    assert stall_limit(resources, [0.1, 0.1, 50.0]) == 120, "one slow report does not move the median"
-    assert stall_limit(resources, [10.0, 20.0, 30.0]) == 400
-    assert stall_limit(Resources(stall_seconds=5), [30.0]) == 5
+    faults = Faults()
+    assert stall_limit(faults, []) == STALL_FLOOR == 120
+    assert stall_limit(faults, [0.1, 0.1, 50.0]) == 120, "one slow report does not move the median"
+    assert stall_limit(faults, [10.0, 20.0, 30.0]) == 400
+    assert stall_limit(Faults(stall_seconds=5), [30.0]) == 5
 
 
 def test_attempts_are_counted_and_the_spec_is_written_once(tmp_path: Path) -> None:
@@ -128,7 +157,9 @@ def test_a_trial_that_is_given_up_gets_a_failed_result(tmp_path: Path) -> None:
     relay = Relay(runs, {TRIAL: spec()}, [notes])
     for _ in range(2):
         Attempt.begin(runs / "trials" / TRIAL, spec().plain(), OWNER)
-    relay.give_up(TRIAL, "\x1b[36mrank 0 raised\x1b[39m:\n   ^^^^\nValueError: no gates", Resources(ranks=2))
+    relay.give_up(
+        TRIAL, "\x1b[36mrank 0 raised\x1b[39m:\n   ^^^^\nValueError: no gates", "twice", Resources(ranks=2)
+    )
     result = TrialResult.model_validate_json(runs.read(f"trials/{TRIAL}/result.json") or b"")
     assert result.status == "failed" and result.error == "rank 0 raised:\nValueError: no gates"
     assert result.execution["attempt"] == 2 and result.spec == spec().plain()
@@ -139,7 +170,7 @@ def test_a_result_that_is_there_wins_over_a_lost_lane(tmp_path: Path) -> None:
     runs = Folder.open(tmp_path)
     runs.write(f"trials/{TRIAL}/result.json", trial(TRIAL, 0, []).model_dump_json().encode())
     relay = Relay(runs, {TRIAL: spec()}, [])
-    relay.give_up(TRIAL, "rank 1 died while ending", Resources())
+    relay.give_up(TRIAL, "rank 1 died while ending", "", Resources())
     assert (relay.failed, relay.complete) == (0, 1)
 
 

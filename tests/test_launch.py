@@ -20,6 +20,7 @@ import ray
 
 from orchestrator import launch
 from orchestrator.attempt import Attempt
+from orchestrator.control import Control
 from orchestrator.lease import Holder
 from orchestrator.plan import plan
 from orchestrator.sweep import SweepSpec
@@ -38,7 +39,7 @@ def run(runs: Folder, trials: int, observer: Notes | None = None, **options: Any
     hours = options.pop("max_hours", None)
     one = sweep(trials, **options)
     observers = [observer] if observer else []
-    return launch.run(plan(one, runs), runs, one.resources, observers=observers, max_hours=hours, work=WORK)
+    return launch.run(plan(one, runs), runs, observers=observers, max_hours=hours, work=WORK)
 
 
 def results(runs: Folder, trials: int) -> list[TrialResult]:
@@ -61,7 +62,7 @@ def runs(tmp_path: Path) -> Folder:
 def test_one_gang_serves_all_trials_in_plan_order(runs: Folder, local_ray: None) -> None:
     notes = Notes()
     outcome = run(runs, 4, notes, ranks=2)
-    assert (outcome.complete, outcome.failed, outcome.unfinished, outcome.exit_code) == (4, 0, 0, 0)
+    assert (outcome.complete, outcome.failed, outcome.unfinished) == (4, 0, 0)
     done = results(runs, 4)
     assert len({result.execution["pid"] for result in done}) == 1, "the model is loaded once"
     order = [runs.path + f"/trials/{trial.trial_id}/result.json" for trial in plan(sweep(4), runs).trials]
@@ -91,7 +92,7 @@ def test_a_killed_rank_costs_one_retry_and_the_trial_goes_on_from_its_checkpoint
     runs.write("fault.json", json.dumps({"kill": [0]}).encode())
     notes = Notes()
     outcome = run(runs, 2, notes, ranks=2)
-    assert (outcome.complete, outcome.failed, outcome.exit_code) == (2, 0, 0)
+    assert (outcome.complete, outcome.failed) == (2, 0)
     killed, other = results(runs, 2)
     assert killed.execution["attempt"] == 2 and killed.execution["resumed_at"] >= 2
     assert other.execution["attempt"] == 1, "nothing else is touched"
@@ -106,7 +107,7 @@ def test_real_trials_train_on_a_lane(runs: Folder, local_ray: None) -> None:
     content = {"name": "real", "question": "?", "base": base, "seeds": [0, 1], "resources": {"lanes": 1}}
     one = SweepSpec.parse(content, "test")
     notes = Notes()
-    outcome = launch.run(plan(one, runs), runs, one.resources, observers=[notes])
+    outcome = launch.run(plan(one, runs), runs, observers=[notes])
     assert outcome.complete == 2, [trial.result for trial in plan(one, runs).trials]
     for planned in plan(one, runs).trials:
         assert planned.result is not None and planned.result.points[0].num_edges > 0
@@ -120,7 +121,7 @@ def test_real_trials_train_on_a_lane(runs: Folder, local_ray: None) -> None:
 def test_a_trial_that_always_fails_is_recorded_and_the_sweep_goes_on(runs: Folder, local_ray: None) -> None:
     runs.write("fault.json", json.dumps({"raise_always": [0]}).encode())
     outcome = run(runs, 2, ranks=2)
-    assert (outcome.complete, outcome.failed, outcome.exit_code) == (1, 1, 1)
+    assert (outcome.complete, outcome.failed) == (1, 1)
     broken, other = results(runs, 2)
     assert broken.status == "failed" and broken.execution["attempt"] == 2
     assert (broken.error or "").startswith("rank 1 raised an error while running its trial:")
@@ -133,7 +134,7 @@ def test_a_trial_that_always_fails_is_recorded_and_the_sweep_goes_on(runs: Folde
 def test_a_frozen_rank_is_noticed_and_its_cpu_comes_back(runs: Folder, local_ray: None) -> None:
     runs.write("fault.json", json.dumps({"freeze": [0]}).encode())
     notes = Notes()
-    outcome = run(runs, 3, notes, ranks=2, stall_seconds=3)
+    outcome = run(runs, 3, notes, ranks=2, faults={"stall_seconds": 3})
     assert (outcome.complete, outcome.failed) == (3, 0)
     assert results(runs, 1)[0].execution["attempt"] == 2
     assert "retry rank 1 silent for 3 s while running its trial" in notes.heard
@@ -141,8 +142,99 @@ def test_a_frozen_rank_is_noticed_and_its_cpu_comes_back(runs: Folder, local_ray
 
 
 def test_a_gang_that_is_too_large_is_refused_at_once(runs: Folder, local_ray: None) -> None:
-    with pytest.raises(SpecError, match=r"a trial asks for 3 rank\(s\).*found room for 2"):
+    with pytest.raises(SpecError, match=r"a trial asks for 3 rank\(s\) with 1 CPU each, found room for 2"):
         run(runs, 1, ranks=3)
+
+
+@pytest.mark.slow
+def test_a_paused_sweep_frees_its_cpus_and_goes_on_from_the_checkpoint(runs: Folder, local_ray: None) -> None:
+    runs.write("fault.json", json.dumps({"slow": [0]}).encode())
+    home = runs / "standin"
+    first = runs / "trials" / sweep(1).trials()[0].trial_id
+    freed: list[bool] = []
+
+    def ask() -> None:
+        until(lambda: first.exists("checkpoint/step.json"))
+        Control(paused=True).write(home)
+        freed.append(until(lambda: ray.available_resources().get("CPU") == 2.0))
+        Control().write(home)
+
+    helper, notes = threading.Thread(target=ask), Notes()
+    helper.start()
+    outcome = run(runs, 2, notes, lanes=1)
+    helper.join()
+    assert freed == [True] and (outcome.complete, outcome.failed) == (2, 0)
+    assert results(runs, 1)[0].execution["resumed_at"] >= 1
+    assert [notice.kind for notice in notes.notices] == ["started", "paused", "resumed"]
+    assert notes.failures == [], "a pause is nobody's failure"
+
+
+@pytest.mark.slow
+def test_a_cancelled_trial_ends_at_its_next_step_and_runs_again_when_asked(
+    runs: Folder, local_ray: None
+) -> None:
+    runs.write("fault.json", json.dumps({"slow": [0, 2]}).encode())
+    home = runs / "standin"
+    trials = [spec.trial_id for spec in sweep(3).trials()]
+
+    def ask() -> None:
+        until(lambda: (runs / "trials" / trials[0]).exists("checkpoint/step.json"))
+        Control(cancelled=frozenset(trials[:2])).write(home)  # the first runs, the second waits
+        until(lambda: (runs / "trials" / trials[2]).exists("checkpoint/step.json"))
+        Control(cancelled=frozenset(), retries=1).write(home)
+
+    helper, notes = threading.Thread(target=ask), Notes()
+    helper.start()
+    outcome = run(runs, 3, notes, lanes=1)
+    helper.join()
+    assert notes.heard.count("failed") == 2 and notes.heard.count("complete") == 3
+    assert (outcome.complete, outcome.failed, outcome.unfinished) == (3, 0, 0)
+    cancelled = Folder.open(runs.path) / "trials" / trials[0]
+    aside = TrialResult.model_validate_json(cancelled.read("result.json.failed-1") or b"")
+    assert aside.error == "cancelled by `circuit-sweep cancel`"
+
+
+@pytest.mark.slow
+def test_trials_that_fail_alike_one_after_the_other_stop_the_sweep(runs: Folder, local_ray: None) -> None:
+    runs.write("fault.json", json.dumps({"raise_always": list(range(9))}).encode())
+    outcome = run(runs, 9, lanes=1, faults={"identical_failures": 3, "trial_retries": 0})
+    assert outcome.stopped == "failing" and (outcome.failed, outcome.unfinished) == (3, 6)
+    assert outcome.reason.startswith("3 trials in a row failed alike: ValueError: gates are not finite")
+
+
+@pytest.mark.slow
+def test_a_runs_folder_that_takes_nothing_stops_the_sweep_and_fails_no_trial(
+    runs: Folder, local_ray: None
+) -> None:
+    """As for a disk that is full: nothing can be written, by ranks, lanes and driver alike."""
+    runs.write("fault.json", json.dumps({"slow": [0]}).encode())
+    trials = Path(runs.path) / "trials"
+
+    def harm() -> None:
+        first = runs / "trials" / sweep(1).trials()[0].trial_id
+        until(lambda: first.exists("checkpoint/step.json"))
+        trials.rename(trials.with_name("away"))
+        trials.write_text("not a folder")
+        Path(runs.path).chmod(0o500)
+
+    helper = threading.Thread(target=harm)
+    helper.start()
+    outcome = run(runs, 2, lanes=1)
+    helper.join()
+    Path(runs.path).chmod(0o700)
+    trials.unlink()
+    trials.with_name("away").rename(trials)
+    assert outcome.stopped == "storage", outcome
+    assert "cannot be used" in outcome.reason and outcome.unfinished == 2
+    runs.delete("fault.json")
+    assert run(runs, 2).complete == 2
+
+
+@pytest.mark.slow
+def test_a_lane_is_replaced_after_so_many_trials(runs: Folder, local_ray: None) -> None:
+    run(runs, 4, lanes=1, faults={"recycle_trials": 2})
+    pids = [result.execution["pid"] for result in results(runs, 4)]
+    assert len(set(pids)) == 2 and pids[0] == pids[1] and pids[2] == pids[3]
 
 
 @pytest.mark.slow
@@ -207,7 +299,7 @@ def driver(runs: Folder, environment: dict[str, str]) -> Iterator[subprocess.Pop
     try:
         begun = until(lambda: first.exists("checkpoint/step.json") or process.poll() is not None)
         if not begun or process.poll() is not None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             pytest.fail(f"the driver did not begin: {process.communicate()[0]}")
         yield process
     finally:

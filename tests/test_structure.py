@@ -15,8 +15,10 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOORS = {
     "ray": {
         "orchestrator/cluster.py",
+        "orchestrator/gang.py",
         "orchestrator/lane.py",
         "orchestrator/launch.py",
+        "orchestrator/scheduling.py",
         "orchestrator/submit.py",
     },
     "mlflow": {"orchestrator/mirror.py"},
@@ -25,6 +27,7 @@ DOORS = {
         "orchestrator/circuits/commands.py",
         "orchestrator/circuits/eval_command.py",
         "orchestrator/cli.py",
+        "orchestrator/control_cli.py",
         "orchestrator/task_cli.py",
     },
     "pickle": set(),

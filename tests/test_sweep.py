@@ -149,7 +149,7 @@ def test_the_snapshot_says_the_same(tmp_path: Path) -> None:
 MISTAKES = {
     "unknown key": (
         HEAD + "resorces: {ranks: 2}\n",
-        "q.yaml:7: resorces: unknown key. Did you mean 'resources'? Allowed: base, name, objectives, "
+        "q.yaml:7: resorces: unknown key. Did you mean 'resources'? Allowed: base, faults, name, objectives, "
         "question, resources, seeds, vary",
     ),
     "unknown key in a block": (

@@ -7,6 +7,7 @@ is read and written here in full, so a checkpoint does not know how many ranks w
 
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Ranks:
             os.environ["DS_ACCELERATOR"] = "cpu"
             # Unset, DeepSpeed counts CPU devices by starting `numactl` at every step.
             os.environ.setdefault("LOCAL_SIZE", "1")
-        torch.set_num_threads(resources.cpus_per_rank)
+        torch.set_num_threads(resources.threads)
         os.environ |= {
             "RANK": str(rank),
             "WORLD_SIZE": str(world_size),
@@ -49,12 +50,23 @@ class Ranks:
             "MASTER_PORT": str(port),
         }
         deepspeed = _deepspeed()
-        deepspeed.init_distributed("nccl" if gpu else "gloo", verbose=False)
+        backend = "nccl" if gpu else "gloo"
+        if not dist.is_initialized() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            store = _store(rank, world_size, address, port)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+        deepspeed.init_distributed(backend, verbose=False)
         return cls(rank, world_size, torch.device("cuda" if gpu else "cpu"))
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The id of the GPU that this rank computes on; empty on a CPU."""
+        if self.device.type != "cuda":
+            return ()
+        return (f"GPU-{torch.cuda.get_device_properties(self.device).uuid}",)
 
     def share(self, content: bytes | None) -> bytes:
         """Rank 0's bytes, on every rank (no pickle: a length and a byte tensor)."""
@@ -99,6 +111,19 @@ class Ranks:
     def leave(self) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _store(rank: int, world_size: int, address: str, port: int) -> dist.Store:
+    """Where ranks find each other. It listens on `address` alone; torch by itself listens on all."""
+    from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]  # public, not in __all__
+
+    if rank != 0:
+        return TCPStore(address, port, world_size, False)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.create_server((address, port), family=family, backlog=max(128, world_size))
+    return TCPStore(
+        address, port, world_size, True, master_listen_fd=listening.detach(), wait_for_workers=False
+    )
 
 
 class _Root(nn.Module):

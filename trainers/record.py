@@ -180,7 +180,7 @@ class Recorder:
         resources = self.execution.resources
         return {
             "ranks": self.execution.ranks.world_size,
-            "threads": resources.cpus_per_rank,
+            "threads": resources.threads,
             "zero_stage": resources.zero_stage,
             "device": str(self.execution.ranks.device),
             "attempt": self.execution.attempt,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from trainers.distributed import Ranks
 from trainers.folder import Folder
 from trainers.model import Loaded, load
+from trainers.preflight import preflight, same_model
 from trainers.progress import Progress
 from trainers.resources import Resources
 from trainers.spec import SpecError
@@ -22,9 +23,10 @@ class Worker:
     def __init__(
         self, rank: int, world_size: int, master_address: str, master_port: int, resources: Resources
     ) -> None:
-        """Joins the gang's process group."""
+        """Joins the gang's process group. Raises PreflightError when this rank could not serve trials."""
         self.resources = resources
         self.ranks = Ranks.join(rank, world_size, master_address, master_port, resources)
+        preflight(self.ranks)
         self.loaded: Loaded | None = None
         self.trial: Generator[Progress, None, None] | None = None
 
@@ -35,6 +37,7 @@ class Worker:
         if self.loaded is None or self.loaded.spec != trial.model:
             self.loaded = None  # two models would not fit
             self.loaded = load(trial.model, self.ranks, self.resources.zero_stage)
+            same_model(self.ranks, trial.model, self.loaded.commit)
         execution = Execution(Folder.open(folder), self.ranks, self.resources, attempt)
         self.trial = run_trial(trial, self.loaded, execution)
 
@@ -47,6 +50,10 @@ class Worker:
             if progress is None:
                 return None
         return progress
+
+    def devices(self) -> tuple[str, ...]:
+        """The ids of the GPUs that this rank computes on."""
+        return self.ranks.gpus
 
     def close(self) -> None:
         self._end()

@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.faults import Failure
+from orchestrator.observers import Notice, Observer
 from orchestrator.plan import Plan, PlannedTrial
 from orchestrator.terminal import settings
 from orchestrator.trial_result import own_point
@@ -34,8 +36,8 @@ class Running:
     progress: Progress | None = None
 
 
-class Display:
-    """An observer. On a terminal one block that is redrawn; in a file one line when a trial ends and
+class Display(Observer):
+    """On a terminal one block that is redrawn; in a file one line when a trial ends and
     one every 10 s in between. Writes to standard error unless given a console."""
 
     def __init__(
@@ -69,13 +71,22 @@ class Display:
             before = self._running.get(trial_id)
             self._running[trial_id] = Running(self._clock(), before.attempt if before else 1)
 
-    def on_retry(self, trial_id: str, reason: str) -> None:
-        last = reason.strip().splitlines()[-1][:200] if reason.strip() else "no reason given"
+    def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
+        if not again:
+            return  # its result is told
         with self._lock:
             self._retries += 1
             running = self._running.setdefault(trial_id, Running(self._clock()))
             running.attempt, running.progress = running.attempt + 1, None
-        self._line(f"↻ {self._name(trial_id)}: lost, will be tried again: {last}", "yellow")
+        cause = failure.last_line[:200]
+        self._line(f"↻ {self._name(trial_id)}: lost, will be tried again: {cause}", "yellow")
+
+    def on_notice(self, notice: Notice) -> None:
+        if notice.kind == "paused":
+            with self._lock:
+                self._running.clear()
+        if notice.kind != "started":
+            self._line(f"! {notice.kind}: {notice.text}" if notice.text else f"! {notice.kind}", "yellow")
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         with self._lock:

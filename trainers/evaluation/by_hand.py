@@ -310,7 +310,7 @@ def _ranks(resources: Resources) -> Ranks:
     gpu = resources.gpus_per_rank > 0
     if gpu and not torch.cuda.is_available():
         raise SpecError(f"gpus: found {resources.gpus_per_rank:g} a rank, but there is no GPU here")
-    torch.set_num_threads(resources.cpus_per_rank)
+    torch.set_num_threads(resources.threads)
     return Ranks(0, 1, torch.device("cuda" if gpu else "cpu"))
 
 

@@ -1,0 +1,88 @@
+"""Prometheus: the sweep's state as metrics on a port of this machine."""
+
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from orchestrator.faults import Failure
+from orchestrator.observers import Notice, Observer
+from orchestrator.plan import Plan, State
+from trainers.progress import Progress
+from trainers.result import TrialResult
+from trainers.spec import SpecError
+from trainers.trial import TrialSpec
+
+LOOPBACK = "127.0.0.1"
+
+
+class Metrics(Observer):
+    """`circuit_sweep_trials{state}`, `circuit_sweep_failures_total{kind}`, `circuit_sweep_steps_total`,
+    `circuit_sweep_last_progress_timestamp_seconds`, `circuit_sweep_nodes_excluded`; all carry the sweep."""
+
+    def __init__(self, plan: Plan, port: int) -> None:
+        """Raises SpecError when the port is taken."""
+        self._sweep = plan.sweep.name
+        self._registry = CollectorRegistry()
+        self._trials = Gauge(
+            "circuit_sweep_trials", "Trials by state", ["sweep", "state"], registry=self._registry
+        )
+        self._failures = Counter(
+            "circuit_sweep_failures", "Attempts that ended without a result", ["sweep", "kind"],
+            registry=self._registry,
+        )  # fmt: skip
+        labels = {"labelnames": ["sweep"], "registry": self._registry}
+        self._steps = Counter("circuit_sweep_steps", "Steps that were reported", **labels).labels(self._sweep)
+        self._last = Gauge(
+            "circuit_sweep_last_progress_timestamp_seconds", "Unix time of the last report", **labels
+        ).labels(self._sweep)
+        self._excluded = Gauge(
+            "circuit_sweep_nodes_excluded", "Nodes that get no more trials", **labels
+        ).labels(self._sweep)
+        self._at: dict[str, int] = {}  # the last step of running trials
+        self._count(plan.counts)
+        try:
+            self._server, self._thread = start_http_server(port, LOOPBACK, self._registry)
+        except OSError as error:
+            raise SpecError(f"--metrics-port: {LOOPBACK}:{port} cannot be used: {error.strerror}") from None
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    def on_start(self, trial_id: str, spec: TrialSpec) -> None:
+        if trial_id not in self._at:
+            self._at[trial_id] = 0
+            self._move("waiting", "running")
+
+    def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
+        self._failures.labels(self._sweep, failure.kind).inc()
+
+    def on_progress(self, trial_id: str, progress: Progress) -> None:
+        self._steps.inc(max(0, progress.step - self._at.get(trial_id, 0)))
+        self._at[trial_id] = progress.step
+        self._last.set(time.time())
+
+    def on_result(self, trial_id: str, result: TrialResult) -> None:
+        ran_here = self._at.pop(trial_id, None) is not None
+        self._move("running" if ran_here else "waiting", result.status)
+
+    def on_notice(self, notice: Notice) -> None:
+        if notice.kind in ("excluded", "drained"):
+            self._excluded.inc()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _count(self, counts: Mapping[State, int]) -> None:
+        """Trials begun earlier and not running now wait, as far as this driver goes."""
+        told = {"waiting": 0, "running": 0, "complete": counts["complete"], "failed": counts["failed"]}
+        told["waiting"] = sum(counts.values()) - told["complete"] - told["failed"]
+        for state, number in told.items():
+            self._trials.labels(self._sweep, state).set(number)
+
+    def _move(self, before: str, after: str) -> None:
+        self._trials.labels(self._sweep, before).dec()
+        self._trials.labels(self._sweep, after).inc()

@@ -1,0 +1,114 @@
+"""Scheduling: what Ray Tune is told and what it tells, in terms of trials, failures and ends."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator import faults
+from orchestrator.faults import Failure
+from orchestrator.plan import PlannedTrial
+from orchestrator.rank import Place
+from orchestrator.relay import Relay
+from trainers.progress import Progress
+
+Why = Literal["", "interrupted", "max_hours", "storage", "failing"]
+POLL_SECONDS = 2.0
+
+
+class Stop(tune.Stopper):
+    """Tells Tune when to end trials; lanes end at their next step.
+
+    `why` ends the sweep, `replan` only this round: the trials that are left are scheduled anew, from
+    their checkpoints. `cancelled` are trial ids. `poll` is called every two seconds, on Tune's thread.
+    """
+
+    def __init__(self, max_hours: float | None) -> None:
+        self._deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
+        self._polled = 0.0
+        self.why: Why = ""
+        self.text = ""  # `why` in words, where it needs some
+        self.replan = False
+        self.cancelled: frozenset[str] = frozenset()
+        self.poll: Callable[[], None] = lambda: None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its stopper for a restore that we never ask for."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return result["trial"] in self.cancelled
+
+    def stop_all(self) -> bool:
+        if not self.why and self._deadline is not None and time.monotonic() > self._deadline:
+            self.why = "max_hours"
+        if not self.why and time.monotonic() - self._polled > POLL_SECONDS:
+            self._polled = time.monotonic()
+            self.poll()
+        return bool(self.why) or self.replan
+
+
+class PlanOrder(Searcher):
+    """Hands trials to Tune in plan order, so that a lane seldom has to load another model."""
+
+    def __init__(self, trials: Sequence[PlannedTrial]) -> None:
+        super().__init__()
+        self._left = deque(trials)
+
+    def suggest(self, trial_id: str) -> Any:
+        if not self._left:
+            return Searcher.FINISHED
+        trial = self._left.popleft()
+        return {"trial_id": trial.trial_id, "spec": trial.spec.plain()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The order does not depend on results."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The trial folders are the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise AssertionError("a sweep goes on from its trial folders, never from Tune's own state")
+
+
+class Watch(tune.Callback):
+    """Hands what Tune hears from lanes to the relay, and failures to `on_failure`."""
+
+    def __init__(self, relay: Relay, on_failure: Callable[[str, Failure], None]) -> None:
+        self._relay = relay
+        self._on_failure = on_failure
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._relay.start(trial.config["trial_id"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        trial_id = trial.config["trial_id"]
+        if "places" in result:
+            self._relay.placed(trial_id, result["attempt"], [Place(**place) for place in result["places"]])
+        for report in result["reports"]:
+            self._relay.progress(trial_id, Progress(**report))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._relay.over(trial.config["trial_id"], here=True)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._on_failure(trial.config["trial_id"], _failure(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._on_failure(trial.config["trial_id"], _failure(trial))
+
+
+def _failure(trial: Any) -> Failure:
+    """What the lane said when it ended, without Tune's and Ray's frames around it."""
+    path = trial.error_file
+    text = Path(path).read_text() if path and Path(path).exists() else ""
+    last = text.rpartition("Failure # ")[2]
+    return faults.parse(last.rpartition("orchestrator.lane.LaneError: ")[2] or last)

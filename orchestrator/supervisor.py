@@ -1,0 +1,93 @@
+"""Supervisor: decides what follows from failures. Knows no Ray, no clock and no files."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from orchestrator.faults import Failure, Faults, ruled
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`give_up`: why the trial is not tried again; `exclude`: a node that gets no more trials; `stop`: why
+    the whole sweep ends here. Empty strings: nothing of the kind."""
+
+    give_up: str = ""
+    exclude: str = ""
+    stop: str = ""
+
+
+class Supervisor:
+    """Of one launch. `excluded` are the Ray node ids that trials must not run on."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._in_a_row: dict[str, str] = {}  # trials that failed alike and last, with how
+        self._on_node: dict[str, dict[str, Failure]] = defaultdict(dict)  # node -> trial id -> failure
+        self.excluded: set[str] = set()
+
+    def complete(self) -> None:
+        """A trial came to its end."""
+        self._in_a_row.clear()
+
+    def failed(
+        self,
+        trial_id: str,
+        history: Sequence[Failure],
+        lines: Sequence[str] = (),
+        nodes: Collection[str] = (),
+    ) -> Decision:
+        """After the last failure in the trial's `history`. `lines` are what the attempt logged, `nodes`
+        the live ones: the last of them is never excluded."""
+        failure = history[-1]
+        if failure.kind == "storage":
+            return Decision(stop=failure.last_line)
+        actions = ruled(self._faults.log_rules, [*failure.cause.splitlines(), *lines])
+        alike = {one: likeness for one, likeness in self._in_a_row.items() if likeness == failure.likeness}
+        self._in_a_row = alike | {trial_id: failure.likeness}
+        if failure.node:
+            self._on_node[failure.node][trial_id] = failure
+        return Decision(
+            give_up=self._given_up(history, actions),
+            exclude=self._excluded(failure.node, "exclude_node" in actions, nodes),
+            stop=self._broken(failure),
+        )
+
+    def _given_up(self, history: Sequence[Failure], actions: Collection[str]) -> str:
+        own = sum(failure.own for failure in history)
+        if "stop_retrying" in actions:
+            return "a log rule says stop_retrying"
+        if own > self._faults.trial_retries:
+            return f"failed {own} times by itself (faults.trial_retries: {self._faults.trial_retries})"
+        machine = len(history) - own
+        if machine > self._faults.machine_retries:
+            return f"lost {machine} times (faults.machine_retries: {self._faults.machine_retries})"
+        return ""
+
+    def _excluded(self, node: str, by_rule: bool, nodes: Collection[str]) -> str:
+        others = set(nodes) - self.excluded - {node}
+        if not node or node in self.excluded or not others:
+            return ""
+        if not by_rule and self._count(node) < self._faults.node_failures:
+            return ""
+        self.excluded.add(node)
+        return node
+
+    def _count(self, node: str) -> int:
+        """Trials that failed on the node. A trial's own error counts only while no other node saw its
+        like: a bad spec must not cost one node after the other."""
+        elsewhere = {
+            failure.likeness
+            for other, failed in self._on_node.items()
+            for failure in failed.values()
+            if other != node
+        }
+        here = self._on_node[node].values()
+        return sum(not failure.own or failure.likeness not in elsewhere for failure in here)
+
+    def _broken(self, failure: Failure) -> str:
+        """Trials that fail alike one after the other mean that the next would fail, too."""
+        alike = len(self._in_a_row)
+        if alike < self._faults.identical_failures:
+            return ""
+        return f"{alike} trials in a row failed alike: {failure.last_line}"

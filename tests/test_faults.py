@@ -1,0 +1,129 @@
+"""Failures in words and records, and what a supervisor makes of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.faults import Failure, Faults, Kind, failures, parse, record
+from orchestrator.lane import LaneError
+from orchestrator.supervisor import Decision, Supervisor
+from trainers.folder import Folder
+from trainers.spec import SpecError
+
+NODES = ["node-a", "node-b"]
+
+
+def failure(kind: Kind = "lost", cause: str = "rank 0 died", node: str = "") -> Failure:
+    return Failure(kind=kind, cause=cause, node=node)
+
+
+def test_a_failure_survives_the_way_through_tune_as_text() -> None:
+    said = Failure(kind="raised", cause='a\n"b"\n{"kind": 1}', ranks=(1,), node="n", host="h", attempt=3)
+    assert parse(str(LaneError(said))) == said
+
+
+def test_what_a_killed_lane_leaves_behind_counts_as_lost() -> None:
+    assert parse("") == Failure(kind="lost", cause="the lane died: Ray kept no error")
+    assert parse("The actor\ndied  unexpectedly").cause == "the lane died: The actor died unexpectedly"
+    assert parse('{"kind": "no such kind"}').kind == "lost"
+
+
+def test_failures_are_kept_in_order_and_torn_lines_are_skipped(tmp_path: Path) -> None:
+    trial = Folder.open(tmp_path)
+    assert failures(trial) == []
+    record(trial, failure("lost"))
+    trial.append("failures.jsonl", b'{"kind": "rai\n')
+    record(trial, failure("raised"))
+    assert [one.kind for one in failures(trial)] == ["lost", "raised"]
+
+
+def test_failures_are_alike_but_for_numbers_and_addresses() -> None:
+    one = failure("raised", "trace\nCUDA error at 0x7ffe12 in step 12 of 3f2a9c01d4e5")
+    other = failure("raised", "other trace\nCUDA error at 0x1 in step 7 of 99aa88bb77cc")
+    assert one.likeness == other.likeness
+    assert one.likeness != failure("lost", one.cause).likeness
+
+
+@pytest.mark.parametrize(
+    ("faults", "kinds", "gives_up"),
+    [
+        ({}, ["raised"], False),
+        ({}, ["raised", "raised"], True),
+        ({}, ["raised", "lost", "lost", "silent", "node", "lost"], False),
+        ({}, ["lost"] * 6, True),
+        ({"machine_retries": 0}, ["lost"], True),
+        ({"trial_retries": 0}, ["memory"], True),
+        ({"trial_retries": 0}, ["lost"], False),
+    ],
+)
+def test_retries_of_trials_and_of_machines_are_counted_apart(
+    faults: dict[str, int], kinds: list[Kind], gives_up: bool
+) -> None:
+    history = [failure(kind) for kind in kinds]
+    decision = Supervisor(Faults.parse(faults, "test")).failed("t", history)
+    assert bool(decision.give_up) == gives_up
+    assert decision.stop == decision.exclude == ""
+
+
+def test_trials_that_fail_alike_in_a_row_stop_the_sweep() -> None:
+    supervisor = Supervisor(Faults(identical_failures=3))
+    same = [failure("raised", "no module named x")]
+    assert [supervisor.failed(trial, same).stop for trial in ("a", "a", "b")] == ["", "", ""], "two trials"
+    assert supervisor.failed("c", same).stop == "3 trials in a row failed alike: no module named x"
+    supervisor.complete()
+    assert supervisor.failed("d", same).stop == "", "a trial that completes shows that others can"
+    supervisor.failed("e", same)
+    supervisor.failed("f", [failure("lost")])
+    assert supervisor.failed("g", same).stop == "", "a failure of another kind ends the row"
+
+
+def test_a_node_on_which_three_trials_failed_is_excluded() -> None:
+    supervisor = Supervisor(Faults(node_failures=3, identical_failures=99))
+    on_a = [failure("silent", "frozen", "node-a")]
+    assert [supervisor.failed(trial, on_a, (), NODES).exclude for trial in "aab"] == ["", "", ""]
+    assert supervisor.failed("c", on_a, (), NODES) == Decision(exclude="node-a")
+    assert supervisor.excluded == {"node-a"}
+    assert supervisor.failed("d", on_a, (), NODES).exclude == "", "once is enough"
+    on_b = [failure("silent", "frozen", "node-b")]
+    assert [supervisor.failed(trial, on_b, (), NODES).exclude for trial in "abcd"] == [""] * 4, "the last one"
+
+
+def test_a_bad_spec_costs_no_node() -> None:
+    """Trials that fail alike wherever they run are not the nodes' doing."""
+    supervisor = Supervisor(Faults(node_failures=2, identical_failures=99))
+    for number, node in enumerate(NODES * 3):
+        own = [failure("raised", "ValueError: no gates", node)]
+        assert supervisor.failed(f"t{number}", own, (), NODES).exclude == ""
+
+
+def test_a_full_runs_folder_stops_the_sweep_and_costs_no_attempt() -> None:
+    decision = Supervisor(Faults()).failed("t", [failure("storage", "OSError: no space left")] * 9)
+    assert decision == Decision(stop="OSError: no space left")
+
+
+@pytest.mark.parametrize("where", ["cause", "log"])
+def test_log_rules_act_on_the_cause_and_on_what_ranks_logged(where: str) -> None:
+    rules = [
+        {"pattern": "CUDA out of memory", "action": "stop_retrying"},
+        {"pattern": r"Xid \d+", "action": "exclude_node"},
+    ]
+    supervisor = Supervisor(Faults.parse({"log_rules": rules}, "test"))
+
+    def decided(line: str) -> Decision:
+        cause, lines = (line, []) if where == "cause" else ("died", [line])
+        return supervisor.failed("t", [failure("lost", cause, "node-a")], lines, NODES)
+
+    assert decided("CUDA out of memory. Tried").give_up == "a log rule says stop_retrying"
+    assert decided("NVRM: Xid 79, fallen off the bus").exclude == "node-a"
+    assert decided("nothing of the kind") == Decision()
+
+
+def test_a_pattern_that_does_not_compile_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"faults: log_rules\[0\].pattern: found '\(', not a regular expr"):
+        Faults.parse({"log_rules": [{"pattern": "(", "action": "stop_retrying"}]}, "faults")
+
+
+def test_a_failure_is_one_line_of_json() -> None:
+    assert json.loads(failure("node", "a\nb").model_dump_json())["kind"] == "node"
+    assert "\n" not in failure("node", "a\nb").model_dump_json()
