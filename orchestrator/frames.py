@@ -24,6 +24,7 @@ import pyarrow as pa
 from orchestrator.report.kept import best_of_seed
 from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
 from orchestrator.tables import POINT_COLUMNS, TRIAL_COLUMNS, Column, column_of
+from orchestrator.wording import count
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ class Frames:
     """What `Results.frames` holds. Each frame is made when it is first asked for."""
 
     results: "Results"
+
+    def __repr__(self) -> str:
+        points = self.results.points
+        numbers = (
+            (len(self.results.sweeps), "sweep"),
+            (self.results.trials.num_rows, "trial"),
+            (points.num_rows, "point"),
+            (len(set(points["method"].drop_null().to_pylist())), "method"),
+        )
+        return f"Frames({', '.join(count(*number) for number in numbers)})"
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -92,18 +103,19 @@ class Frames:
         frame["hypervolume"] = np.array(volumes, dtype=np.float64)
         return _described(frame, (*POINT_COLUMNS, *ADDED))
 
-    def consensus(self, budget: int | float) -> pd.DataFrame:
+    def consensus(self, budget: int | float | None = None) -> pd.DataFrame:
         """How often each edge is kept over seeds, per scene and method; the most frequent first.
 
         Of each seed the circuit with the lowest validation divergence counts that has at most
-        `budget` edges, as in the report's curves: a number of edges (int), or a share of the
-        scene's edges (float, at most 1). Edges that no seed keeps have no row. A circuit whose edge
+        `budget` edges, as in the report's curves: a number of edges (int), a share of the scene's
+        edges (float, at most 1), or by default the smallest number of edges within which every seed of
+        every method of the scene has a circuit. Edges that no seed keeps have no row. A circuit whose edge
         list cannot be read is left out of `num_seeds`, with a warning. Raises SpecError for any
         other budget.
         """
         rows: list[dict[str, Any]] = []
         for curve in self._curves:
-            edges = _edges_within(budget, curve.scene)
+            edges = _edges_within(budget, self._by_scene[curve.scene])
             circuits = self._circuits(curve, edges)
             kept = Counter(edge for circuit in circuits for edge in set(circuit))
             names = {"scene": self._titles[curve.scene], "model": curve.scene.model}
@@ -150,11 +162,19 @@ class Frames:
         return settings(self.results)
 
 
-def _edges_within(budget: int | float, scene: Scene) -> int:
+def _edges_within(budget: int | float | None, group: Sequence[Curve]) -> int:
+    if budget is None:
+        usable = [(curve, np.isfinite(curve.validation)) for curve in group]
+        owns = (
+            curve.num_edges[some & (curve.seeds == seed)]
+            for curve, some in usable
+            for seed in curve.all_seeds
+        )
+        return max((int(own.min()) for own in owns if own.size), default=0)
     if isinstance(budget, int) and not isinstance(budget, bool) and budget >= 0:
         return budget
     if isinstance(budget, float) and 0 <= budget <= 1:
-        return round(budget * scene.num_edges_total)
+        return round(budget * group[0].scene.num_edges_total)
     raise SpecError(
         f"budget: found {budget!r}; allowed: a number of edges (int), or a share of the scene's edges "
         "(float from 0 to 1)"

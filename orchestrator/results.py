@@ -5,9 +5,8 @@ one). A sweep's trials are those in its `trials.json`, in plan order. In a runs 
 sweep, every trial counts (they were run by hand).
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +18,8 @@ from orchestrator.sweep_record import OWN_DIVERGENCE, Problem, SweepRecord, shor
 from orchestrator.trial_record import BETTER, Known, TrialRecord, read_trial
 from orchestrator.trial_result import EPSILON
 from trainers.folder import Folder
+from trainers.outside import parse_json
+from trainers.spec import SpecError
 
 if TYPE_CHECKING:
     from orchestrator.frames import Frames
@@ -43,13 +44,15 @@ class Results:
 
         A file that cannot be read becomes a problem, not an exception. `known` remembers results
         between two calls: only what has changed is read again. A trial that is in several folders
-        counts once, a complete one first. Raises SpecError for a folder that is neither a runs
-        folder nor a sweep folder.
+        counts once, a complete one first, then the one that ended first. The order of the sources does not
+        matter: trials come sweep by sweep, by the sweeps' names, in plan order; then the others by id.
+        Raises SpecError for a folder that is neither a runs folder nor a sweep folder.
         """
         known = {} if known is None else known
         problems: list[Problem] = []
         sweeps: list[SweepRecord] = []
         places: dict[str, Folder] = {}  # runs folders by location
+        found_in: dict[str, dict[str, TrialRecord]] = {}  # by trial and location
         records: dict[str, TrialRecord] = {}
         for folder in _opened(sources):
             found, runs = sweeps_in(folder, problems)
@@ -57,20 +60,24 @@ class Results:
             sweeps += found
             for trial_id in _asked_trials(found, runs, whole_runs=runs == folder, problems=problems):
                 record = read_trial(runs / "trials" / trial_id, trial_id, known)
-                earlier = records.get(trial_id)
-                if earlier is None or BETTER.index(record.status) < BETTER.index(earlier.status):
-                    records[trial_id] = record
-                elif earlier.folder != record.folder:
-                    problems += _contradiction(earlier, record)
+                found_in.setdefault(trial_id, {})[record.folder.location] = record
+        for trial_id, alike in found_in.items():
+            first, *others = sorted(alike.values(), key=_preference) if len(alike) > 1 else alike.values()
+            records[trial_id] = first
+            problems += [problem for other in others for problem in _contradiction(first, other)]
         problems += [
             Problem(record.folder.location, record.error or "")
             for record in records.values()
             if record.status == "unreadable"
         ]
-        ordered = told_apart(sweeps)
-        trials, points = tables(list(records.values()), ordered, _asked_metrics(records, ordered, problems))
-        homes = {trial_id: record.folder for trial_id, record in records.items()}
-        return cls(trials, points, ordered, _placed(problems, list(places.values())), homes)
+        ordered, inside = told_apart(sweeps), _names_inside(list(places.values()))
+        planned = [trial_id for sweep in ordered for trial_id in sweep.trial_ids if trial_id in records]
+        in_order = [records[trial_id] for trial_id in dict.fromkeys([*planned, *sorted(records)])]
+        listed = [replace(one, error=one.error and _placed(one.error, inside)) for one in in_order]
+        trials, points = tables(listed, ordered, _asked_metrics(records, ordered, problems))
+        told = {Problem(_placed(one.where, inside), _placed(one.what, inside)) for one in problems}
+        homes = {record.trial_id: record.folder for record in listed}
+        return cls(trials, points, ordered, tuple(sorted(told, key=lambda one: (one.where, one.what))), homes)
 
     @cached_property
     def frames(self) -> "Frames":
@@ -93,10 +100,10 @@ class Results:
         by_step: dict[int, dict[str, Any]] = {}
         for line in content.splitlines():
             try:
-                report = json.loads(line)
+                report = parse_json(line)
                 if report.get("phase", "train") == "train":
                     by_step[int(report["step"])] = report
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                 continue
         return [by_step[step] for step in sorted(by_step)]
 
@@ -105,7 +112,7 @@ class Results:
         stem = circuit.removesuffix(".safetensors").replace("circuit", "edges", 1)
         content = self.folders[trial_id].read(f"{stem}.json")
         try:
-            return [(str(writer), str(reader)) for writer, reader in json.loads(content or b"")]
+            return [(str(writer), str(reader)) for writer, reader in parse_json(content or b"")]
         except (ValueError, TypeError):
             return None
 
@@ -114,6 +121,11 @@ def _opened(sources: Source | Sequence[Source]) -> list[Folder]:
     """Folders in the order given, each once."""
     listed = [sources] if isinstance(sources, Folder | Path | str) else sources
     opened = [one if isinstance(one, Folder) else Folder.open(one) for one in listed]
+    for folder in opened:
+        if folder.filesystem.get_file_info(folder.path).is_file:
+            raise SpecError(
+                f"{folder.location}: found a file; allowed: a runs folder, or the folder of one sweep in it"
+            )
     return list({folder.location: folder for folder in opened}.values())
 
 
@@ -144,18 +156,31 @@ def _contradiction(first: TrialRecord, second: TrialRecord) -> list[Problem]:
     return [Problem(second.folder.location, what)]
 
 
-def _placed(problems: Sequence[Problem], runs: Sequence[Folder]) -> tuple[Problem, ...]:
-    """Problems with their places told from the runs folder on, so that a report does not depend on
-    where that folder lies."""
-    names = short_names(runs)
-    placed = []
-    for problem in problems:
-        where, what = problem.where, problem.what
-        for folder, name in zip(runs, names, strict=True):
-            where = where.replace(f"{folder.location}/", f"{name}/")
-            what = what.replace(f"{folder.location}/", f"{name}/")
-        placed.append(Problem(where, what))
-    return tuple(placed)
+def _preference(record: TrialRecord) -> tuple[int, str, str]:
+    """Which of several records of one trial counts: by what they say, not by where or in which order they
+    were found."""
+    ended = "" if record.result is None else record.result.finished or ""
+    content = "" if record.result is None else record.result.model_dump_json()
+    return BETTER.index(record.status), ended, content
+
+
+def _names_inside(runs: Sequence[Folder]) -> list[tuple[str, str]]:
+    """What to put for the whereabouts of the runs folders, so that a report does not depend on where they
+    lie: nothing for a single one, else as much of their names as tells them apart."""
+    names = [""] if len(runs) == 1 else [f"{name}/" for name in short_names(runs)]
+    told = []
+    for folder, name in zip(runs, names, strict=True):
+        base, mark, query = folder.location.partition("?")  # s3://bucket/runs?endpoint_override=...
+        if "://" not in base:
+            base, mark, query = folder.location, "", ""
+        told += [(f"{base}/", name), (f"{folder.path}/", name), *([(f"{mark}{query}", "")] * bool(mark))]
+    return sorted((pair for pair in told if len(pair[0]) > 1), key=lambda pair: -len(pair[0]))
+
+
+def _placed(text: str, inside: Sequence[tuple[str, str]]) -> str:
+    for whereabouts, name in inside:
+        text = text.replace(whereabouts, name)
+    return text
 
 
 def _asked_metrics(

@@ -48,7 +48,7 @@ def test_two_sweeps_of_one_kind_share_their_axes(tmp_path: Path) -> None:
     blocks = comparable(found)
     assert verdict(blocks) == "2 sweeps, 1 scene: all circuits share the same axes."
     told = tables(blocks)
-    title = "tracr reverse"
+    title = "tracr reverse · zero ablation"
     assert told["What shares axes"] == [[title, "first, second", "edge pruning", "3", "2"]]
     assert told["Which sweeps share axes"] == [["first", "second", title, "–"]]
     assert set(told) == {"What shares axes", "Which sweeps share axes"}

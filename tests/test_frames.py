@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from orchestrator import Results
-from tests.run_folders import EDGES, TRUTH, Runs, point, small_sweep, trial
+from tests.run_folders import EDGES, GROUP, TRUTH, Runs, point, small_sweep, trial
 from trainers.folder import Folder
 from trainers.spec import SpecError
 
@@ -34,7 +34,7 @@ def test_one_row_per_trial_and_per_circuit(results: Results) -> None:
     assert trials.loc[0, "spec"]["method"]["target_sparsity"] == 0.95, "JSON columns are Python values"
     assert trials["versions"].iloc[-1] is None
     assert len(points) == results.points.num_rows == 12
-    assert points["scene"].unique().tolist() == ["tracr reverse"]
+    assert points["scene"].unique().tolist() == ["tracr reverse · zero ablation"]
     assert points["sweeps"].map(list).tolist() == [["small"]] * 12
     best = points[points["num_edges"] <= 6].groupby("method")["divergence_test"].min()
     assert best["edge pruning"] == 0.0
@@ -90,6 +90,20 @@ def test_consensus_counts_how_many_seeds_keep_an_edge(tmp_path: Path) -> None:
     assert frame["kept"].is_monotonic_decreasing and set(frame["budget"]) == {3}
 
 
+def test_consensus_has_a_budget_of_its_own(tmp_path: Path) -> None:
+    """The smallest within which every seed of every method of the scene has a circuit."""
+    frames = frames_of(consensus_runs(tmp_path))
+    assert set(frames.consensus()["budget"]) == {3} and frames.consensus().equals(frames.consensus(3))
+    group = GROUP.model_copy(update={"method": "coarse"})
+    Runs(tmp_path).trial(trial("c0", 0, [point(0, 5, 0.1)], group=group), edges={0: EDGES[:5]})
+    told = frames_of(Results.load(tmp_path)).consensus()
+    assert set(told["budget"]) == {5} and set(told["method"]) == {"edge pruning", "coarse"}
+
+
+def test_frames_are_shown_in_one_line(results: Results) -> None:
+    assert repr(results.frames) == "Frames(1 sweep, 6 trials, 12 points, 2 methods)"
+
+
 def test_consensus_leaves_out_seeds_without_so_small_a_circuit(tmp_path: Path) -> None:
     frames = frames_of(consensus_runs(tmp_path))
     assert set(frames.consensus(2)["num_seeds"]) == {2}
@@ -107,7 +121,7 @@ def test_consensus_warns_of_an_edge_list_that_cannot_be_read(tmp_path: Path) -> 
     assert set(frame["num_seeds"]) == {2}
 
 
-@pytest.mark.parametrize("budget", [-1, 1.5, -0.1, True, "3", None, float("nan")])
+@pytest.mark.parametrize("budget", [-1, 1.5, -0.1, True, "3", float("nan")])
 def test_a_budget_that_is_none_is_refused(results: Results, budget: object) -> None:
     with pytest.raises(SpecError, match="^budget: found .*; allowed: a number of edges"):
         frames_of(results).consensus(budget)

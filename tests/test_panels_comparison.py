@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.report.findings import Findings
@@ -64,8 +65,7 @@ def text(runs: Runs, panel: Panel) -> str:
 
 
 def pairs(runs: Runs) -> list[dict[str, str]]:
-    both = (table(runs, comparison, title) for title in ("Pairs of methods", "Intervals and tests"))
-    return [differences | tests for differences, tests in zip(*both, strict=True)]
+    return table(runs, comparison, "Pairs of methods")
 
 
 def pair(runs: Runs) -> dict[str, str]:
@@ -86,7 +86,7 @@ def test_six_paired_seeds_can_tell(tmp_path: Path) -> None:
     assert found["95 % over examples"] == "[−0.350, −0.350]", "hard examples are hard for both"
     assert found["95 % over seeds"] == "[−0.483, −0.217]", "means of six of 0.1 ... 0.6"
     assert found["95 % over both"].startswith("[−0.4") and found["95 % over both"].endswith("−0.217]")
-    assert (found["p"], found["p, corrected"]) == ("0.031", "0.031"), "2^(1 - 6)"
+    assert found["p (corrected)"] == "0.031 (0.031)", "2^(1 - 6)"
     assert (found["First better on"], found["Seeds"]) == ("100.0 %", "6, paired")
     assert found["Which is better"] == "edge pruning"
 
@@ -96,8 +96,37 @@ def test_five_seeds_never_can(tmp_path: Path) -> None:
     for seed in range(5):
         add(runs, "edge pruning", seed, {10: 0.0})
         add(runs, "random", seed, {10: 1.9})
-    told = pair(runs)["Which is better"]
-    assert told == "edge pruning on average; too few seeds to tell (n = 5: p cannot be below 0.062)"
+    found = pair(runs)
+    assert (found["Which is better"], found["p (corrected)"]) == ("cannot tell (5 seeds)", "0.062 (0.062)")
+
+
+def test_no_winner_where_the_interval_holds_0(tmp_path: Path) -> None:
+    """Seven seeds whose signs differ: a mean difference, a p of 1 and an interval around 0."""
+    runs = Runs(tmp_path)
+    for seed in range(7):
+        add(runs, "edge pruning", seed, {10: 1 + 0.1 * (-1) ** seed})
+        add(runs, "random", seed, {10: 1.0})
+    found = pair(runs)
+    assert found["Mean difference, KL (nats)"] == "+0.0143" and found["p (corrected)"] == "1.0 (1.0)"
+    assert found["Which is better"] == "cannot tell (7 seeds)"
+    low, high = found["95 % over both"].strip("[]").split(", ")
+    assert low.startswith("−0.0") and high.startswith("0.0")
+
+
+def test_no_winner_where_other_examples_may_say_otherwise(tmp_path: Path) -> None:
+    """Every seed is better on these examples, but all by one hard example: the test over seeds cannot see
+    that, the interval over both does."""
+    runs = Runs(tmp_path)
+    for seed in range(6):
+        for method, hard in (("edge pruning", 1.0), ("random", 2.0 + 0.01 * seed)):
+            rows = [[0.0] * 4, [2.0] * 4, [hard, 1.0, 1.0, 1.0]]
+            trial_id = add(
+                runs, method, seed, {10: float(np.mean(rows[2]))}, stored=False, test_values=TEST_VALUES
+            )
+            store_test_values(runs, trial_id, {"kl": rows})
+    found = pair(runs)
+    assert found["p (corrected)"] == "0.031 (0.031)" and found["95 % over both"].endswith(", 0]")
+    assert found["Which is better"] == "cannot tell (6 seeds)"
 
 
 def test_a_method_without_seeds_and_too_few_seeds(tmp_path: Path) -> None:
@@ -106,10 +135,9 @@ def test_a_method_without_seeds_and_too_few_seeds(tmp_path: Path) -> None:
     for seed in range(3):
         add(runs, "random", seed, {10: 1 + 0.1 * seed})
     found = pair(runs)
-    assert found["Seeds"] == "1 and 3, not paired: EAP does not depend on the seed"
-    assert found["Mean difference, KL (nats)"] == "−0.600" and found["p"] == "0.25"
-    told = "EAP on average; too few seeds to tell (n = 1 and 3: p cannot be below 0.25)"
-    assert found["Which is better"] == told
+    assert found["Seeds"] == "none and 3"
+    assert found["Mean difference, KL (nats)"] == "−0.600" and found["p (corrected)"] == "0.25 (0.25)"
+    assert found["Which is better"] == "cannot tell (3 seeds)"
     assert found["95 % over seeds"] == "[−0.700, −0.500]"
 
 
@@ -119,8 +147,9 @@ def test_other_seeds_are_not_paired(tmp_path: Path) -> None:
         add(runs, "edge pruning", seed, {10: 0.1 + 0.01 * seed})
         add(runs, "random", seed + 1, {10: 1 + 0.01 * seed})
     found = pair(runs)
-    assert found["Seeds"] == "4 and 4, not paired: not the same seeds"
-    assert found["p"] == "0.029" and found["Which is better"] == "edge pruning", "2 of 70 splits"
+    assert found["Seeds"] == "4 and 4"
+    assert found["p (corrected)"] == "0.029 (0.029)", "2 of 70 splits"
+    assert found["Which is better"] == "cannot tell (4 seeds)", "never with fewer than 6"
 
 
 def test_one_run_each(tmp_path: Path) -> None:
@@ -128,8 +157,8 @@ def test_one_run_each(tmp_path: Path) -> None:
     add(runs, "EAP", 0, {10: 0.5})
     add(runs, "EAP (signed)", 0, {10: 0.7}, spec=group("EAP")["spec"])
     found = pair(runs)
-    assert found["Seeds"] == "one run each: neither depends on the seed" and found["p"] == "–"
-    assert "nothing to test over seeds" in found["Which is better"]
+    assert found["Seeds"] == "none" and found["p (corrected)"] == found["95 % over seeds"] == "–"
+    assert found["Which is better"] == "cannot tell (no seeds)"
     assert found["95 % over examples"] == "[−0.200, −0.200]" and found["95 % over both"] == "–"
     assert "One seed only" not in text(runs, comparison)
 
@@ -200,10 +229,10 @@ def test_many_methods_are_compared_with_the_best_on_validation(tmp_path: Path) -
             add(runs, f"m{number}", seed, {10: 1.2 - 0.2 * number + 0.001 * seed}, in_sample=number == 0)
     rows = pairs(runs)
     assert [(row["First"], row["Second"]) for row in rows] == [("m5", f"m{n}") for n in range(5)]
-    assert {row["p"] for row in rows} == {"0.031"} and {row["p, corrected"] for row in rows} == {"0.16"}
-    told = "m5 on average; too few seeds for 5 comparisons (p cannot be below 0.16)"
-    assert {row["Which is better"] for row in rows} == {told}
+    assert {row["p (corrected)"] for row in rows} == {"0.031 (0.16)"}
+    assert {row["Which is better"] for row in rows} == {"cannot tell (6 seeds)"}
     remarks = text(runs, comparison)
+    assert "With so few seeds, the corrected p of 5 comparisons cannot be below 0.16." in remarks
     assert "6 methods make 15 pairs" in remarks and "its lead is flattered" in remarks
     assert "The test examples are the training examples" in remarks
 
@@ -267,14 +296,12 @@ def test_never_is_not_the_same_as_not_evaluated(tmp_path: Path) -> None:
     assert [row["|1 − f| ≤ 0.10 from (edges)"] for row in rows] == ["never", "not evaluated"]
 
 
-def test_areas_and_costs(tmp_path: Path) -> None:
+def test_areas(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     for seed, cpr in enumerate((0.5, 0.7, 0.9)):
         areas = {"test": {"kl": {"cpr": cpr, "cmd": 1 - cpr, "cpr_log": 3.0, "cmd_log": 4.0}, "tau": None}}
         points = [point(0, 5, 0.5, kind="budget")]
-        cost = {"examples": 100, "backward_examples": 10, "steps": 3, "seconds": 20.0}
-        cost["execution"] = {"ranks": 4}
-        runs.trial(trial(f"r{seed}", seed, points, areas=areas, **cost, **group("random")))
+        runs.trial(trial(f"r{seed}", seed, points, areas=areas, **group("random")))
     add(runs, "edge pruning", 0, {5: 0.5})
     runs.trial(trial("e0", 0, [point(0, 5, 0.5, kind="budget")], **group("EAP")))
     (row,) = table(runs, faithfulness, "CPR and CMD of KL")
@@ -284,34 +311,75 @@ def test_areas_and_costs(tmp_path: Path) -> None:
     told = text(runs, faithfulness)
     # Of 94 edges the grid has 0 0 0 0 1 4 9 18 47 94; 0 and 94 need no circuit.
     assert "No CPR and CMD; 5 of the grid's 5 budgets not evaluated: EAP; no ranking: edge pruning." in told
-    costs = {row["Method"]: row for row in table(runs, faithfulness, "What each curve cost")}
-    random = costs["random"]
-    assert [random[name] for name in ("Trials", "Steps", "Examples forward", "Examples backward")] == [
-        *("3", "9", "300", "30"),
-    ]
-    assert (random["Device time"], random["Device time per trial, median"]) == ("4 min", "1 min 20 s")
-    assert costs["edge pruning"]["Examples forward"] == "not counted"
 
 
 def test_hypervolume_per_seed_and_the_knee(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     add(runs, "edge pruning", 0, {2: 1.8, 4: 0.4, 50: 0.2})
     add(runs, "edge pruning", 1, {4: 1.0})
+    add(runs, "edge pruning", 2, {4: 1.0})
     row = table(runs, fronts, "Hypervolume per seed")[0] | table(runs, fronts, "Knee of each front")[0]
     width = math.log(TOTAL)
     first = (math.log(2) * 0.1 + math.log(50 / 4) * 0.8 + math.log(TOTAL / 50) * 0.9) / width
     second = math.log(TOTAL / 4) * 0.5 / width
-    assert row["Hypervolume of a seed, mean"] == f"{(first + second) / 2:.3f}"
-    assert row["95 % over seeds"] == f"[{second:.3f}, {first:.3f}]", "with two seeds it is their range"
+    mean = (first + 2 * second) / 3
+    assert row["Hypervolume of a seed, mean"] == f"{mean:.3f}"
+    assert row["95 % over seeds"] == f"[{second:.3f}, {first:.3f}]", "with three seeds it is their range"
     low, high = map(float, row["95 % over examples"].strip("[]").split(", "))
-    assert second < low <= (first + second) / 2 <= high < first
+    assert second < low <= mean <= high < first
     wide = [float(end) for end in row["95 % over both"].strip("[]").split(", ")]
     assert wide[0] < low and high < wide[1]
     assert (row["Knee: edges"], row["Knee: edges, 95 % over seeds"]) == ("4", "[4, 4]")
     assert (row["Knee: divergence"], row["Knee: divergence, 95 % over seeds"]) == (
         *("0.400", "[0.400, 0.400]"),
     )
-    assert "front has no knee: edge pruning (25.0 %)" in text(runs, fronts), "seed 1 drawn twice"
+    assert "front has no knee: edge pruning (29.6 %)" in text(runs, fronts), "seed 0 not drawn: 8 of 27"
+
+
+def test_two_seeds_are_too_few_for_an_interval(tmp_path: Path) -> None:
+    """Two that agree would have [0.365, 0.365]."""
+    runs = Runs(tmp_path)
+    for seed in range(2):
+        add(runs, "edge pruning", seed, {2: 1.8, 4: 0.4, 50: 0.2})
+        add(runs, "random", seed, {4: 1.0})
+    row = table(runs, fronts, "Hypervolume per seed")[0] | table(runs, fronts, "Knee of each front")[0]
+    for name in ("95 % over seeds", "95 % over both", "Knee: edges, 95 % over seeds"):
+        assert row[name] == "too few seeds"
+    assert row["95 % over examples"].startswith("["), "examples there are enough"
+    assert pair(runs)["95 % over seeds"] == pair(runs)["95 % over both"] == "too few seeds"
+
+
+def test_over_common_budgets_it_does_not_count_where_a_method_was_evaluated(tmp_path: Path) -> None:
+    """From 10 to 40 edges both have circuits. The first is better there by far; the second, evaluated at 1
+    edge as well, has the larger hypervolume of the whole box."""
+    runs = Runs(tmp_path)
+    for seed in range(2):
+        add(runs, "edge pruning", seed, {10: 0.2, 20: 0.1, 40: 0.1})
+        add(runs, "random", seed, {1: 1.0, 10: 0.6, 60: 0.5})
+    first, second = table(runs, fronts, "Hypervolume per method")
+    assert (first["Method"], second["Method"]) == ("edge pruning", "random")
+    assert first["Hypervolume"] < second["Hypervolume"]
+    assert first["Common budgets"] == second["Common budgets"] == "10 – 40"
+    assert first["Hypervolume over common budgets"] == "0.925", "half at 1 - 0.2 / 2, half at 1 - 0.1 / 2"
+    assert second["Hypervolume over common budgets"] == "0.700", "1 - 0.6 / 2"
+    add(runs, "far", 0, {90: 0.1})
+    for row in table(runs, fronts, "Hypervolume per method"):
+        assert (row["Common budgets"], row["Hypervolume over common budgets"]) == ("none", "–")
+
+
+def test_the_sparsest_faithful_circuit_shows_what_chose_it(tmp_path: Path) -> None:
+    """The validation divergence is within epsilon; the test divergence, beside it, need not be."""
+    runs = Runs(tmp_path)
+    for seed in range(2):
+        runs.trial(trial(f"ep{seed}", seed, [point(0, 9, 5e-4, 2e-3), point(1, 40, 1e-4, 1e-4)]))
+    (row,) = table(
+        runs, fronts, "Sparsest circuit per method whose validation divergence is at most ε = 0.001"
+    )
+    assert row["Seeds with validation KL ≤ 0.001"] == "2 of 2" and row["Edges"] == "9"
+    assert (row["Validation KL"], row["Test KL"]) == ("5.00e-04", "0.00200")
+    runs.trial(trial("other", 0, [point(0, 9, 5e-4, 2e-3)], divergence="same_output"))
+    rows = table(runs, fronts, "Sparsest circuit per method whose validation divergence is at most ε = 0.001")
+    assert rows[0]["Test divergence"] == "0.00200 (KL)", "a scene of another divergence"
 
 
 def test_examples_move_the_hypervolume(tmp_path: Path) -> None:
@@ -331,7 +399,7 @@ def test_runs_without_values_still_make_a_report(tmp_path: Path) -> None:
     assert 'id="comparison"' in html and 'id="faithfulness"' in html
     found = pair(runs)
     assert (found["First"], found["Second"], found["Seeds"]) == ("edge pruning", "random", "2, paired")
-    assert "too few seeds to tell (n = 2: p cannot be below 0.50)" in found["Which is better"]
+    assert (found["Which is better"], found["p (corrected)"]) == ("cannot tell (2 seeds)", "0.50 (0.50)")
 
 
 def test_names_from_outside_do_not_break_it(tmp_path: Path) -> None:

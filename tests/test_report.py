@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli import main
 from orchestrator.report.findings import Findings
 from orchestrator.report.front_csv import front_csv
 from orchestrator.report.page import page, plain
@@ -17,7 +19,7 @@ from orchestrator.report.pareto_table import pareto_table
 from orchestrator.report.publish import write_report
 from orchestrator.results import Results
 from orchestrator.wording import duration, percent, significant, spread
-from tests.run_folders import TOTAL, Runs, hostile_sweep, point, small_sweep, trial
+from tests.run_folders import GROUP, TOTAL, Runs, hostile_sweep, point, small_sweep, trial
 from trainers.spec import SpecError
 
 
@@ -147,12 +149,44 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
 
 def test_the_table_for_the_terminal(tmp_path: Path) -> None:
     text = pareto_table(Results.load([small_sweep(tmp_path).folder]))
-    assert all(len(line) <= 100 for line in text.splitlines())
+    assert all(len(line) <= 80 for line in text.splitlines())
     rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
     assert rows[1] == ["method", "edges ≤", "sparsity", "test KL: median [quartiles]", "seeds"]
     assert rows[2] == ["edge pruning", "3", "96.8 %", "0 [0, 0]", "2 of 2"]
     assert rows[3] == ["random", "1", "98.9 %", "1.98 [1.98, 1.98]", "2 of 2"]
     assert rows[-1] == [str(TOTAL), "0.0 %", "0 [0, 0]", "2 of 2"]
+
+
+def test_the_table_for_the_terminal_tells_long_names_apart(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    names = [f"edge pruning (from scratch, {sampled} gates)" for sampled in ("sampled", "deterministic")]
+    for number, name in enumerate([*names, "x" * 10_000]):
+        group = GROUP.model_copy(update={"method": name})
+        runs.trial(trial(f"t{number}", 0, [point(0, 5 + number, 0.1), point(1, 90, 0.01)], group=group))
+    lines = pareto_table(Results.load([runs.folder])).splitlines()
+    assert all(len(line) <= 80 for line in lines) and len(lines) < 25
+    names_shown = " ".join(line[:27].strip() for line in lines)
+    assert all(name in names_shown for name in names)
+    assert [line.split()[-3:] for line in lines if line.endswith("1 of 1")][0] == ["1", "of", "1"]
+
+
+def test_one_message_for_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    runs, file = small_sweep(tmp_path / "runs"), tmp_path / "file.txt"
+    file.write_text("mine")
+    for arguments, told in (
+        ([str(file)], f"{file}: found a file; allowed: a runs folder, or the folder of one sweep in it"),
+        (
+            [str(runs.path), "--out", str(file)],
+            f"{file}: found a file; allowed: a folder for the report, there or to be made",
+        ),
+        (
+            [str(runs.path), "--out", str(file / "inside")],
+            f"{file / 'inside'}: the report cannot be written: Not a directory",
+        ),
+    ):
+        result = CliRunner().invoke(main, ["report", *arguments])
+        assert (result.exit_code, result.output) == (2, f"Error: {told}\n")
+    assert file.read_text() == "mine"
 
 
 def test_numbers_are_written_for_people() -> None:

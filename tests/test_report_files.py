@@ -1,5 +1,7 @@
 """What a report writes beside its page: report.json, report.pdf, all files to the byte, all or nothing."""
 
+import csv
+import io
 import json
 import os
 import re
@@ -12,11 +14,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from pyarrow import fs
 
 from orchestrator import tables
 from orchestrator.report import publish
+from orchestrator.report.delivery import deliver
 from orchestrator.report.figures import FIGURES, Drawn, figures_of
 from orchestrator.report.findings import Findings
+from orchestrator.report.pdf.document import Cover
 from orchestrator.report.publish import ReportFiles, write_files, write_report
 from orchestrator.results import Results
 from tests.run_folders import (
@@ -31,6 +36,7 @@ from tests.run_folders import (
     training,
     trial,
 )
+from trainers.folder import Folder
 from trainers.spec import SpecError
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +100,94 @@ def written_apart(runs: Path, out: Path, environment: dict[str, str]) -> dict[st
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+def two_folders(home: Path) -> tuple[Runs, Runs]:
+    """Sweeps that share a trial, with other numbers in the second folder; a damaged result; a stray trial."""
+    one, other = small_sweep(home / "b"), Runs(home / "a")
+    other.trial(trial("ep0", 0, [point(0, 5, 0.3)], finished="2026-01-02T00:00:00Z"))
+    other.trial(trial("aa", 3, [point(0, 5, 0.3)], group=GROUP.model_copy(update={"task": "another"})))
+    other.trial(trial("stray", 3, [point(0, 5, 0.3)]))
+    (other.path / "trials" / "torn").mkdir()
+    (other.path / "trials" / "torn" / "result.json").write_text("{")
+    other.sweep("later", ["aa", "torn", "ep0"])
+    return one, other
+
+
+def test_the_order_of_the_folders_does_not_matter(tmp_path: Path) -> None:
+    folders = [runs.folder for runs in two_folders(tmp_path)]
+    written = [
+        contents(write_files(Results.load(sources), tmp_path / f"out{number}", figures=False))
+        for number, sources in enumerate((folders, folders[::-1]))
+    ]
+    assert written[0] == written[1]
+    (scene, _) = json.loads(written[0]["report.json"])["scenes"]
+    assert scene["task"] == "another", "two scenes, in order"
+    results = Results.load(folders[::-1])
+    assert results.folders["ep0"] == folders[0] / "trials" / "ep0", "of two results the one that ended first"
+    assert [problem.where for problem in results.problems] == ["a/trials", "a/trials/ep0", "a/trials/torn"]
+
+
+def test_where_the_folder_lies_is_told_nowhere(tmp_path: Path) -> None:
+    _, runs = two_folders(tmp_path)
+    shutil.copytree(runs.path, tmp_path / "elsewhere" / "under another name")
+    first, other = (Results.load(path) for path in (runs.path, tmp_path / "elsewhere" / "under another name"))
+    assert first.problems == other.problems and first.trials.equals(other.trials)
+    assert {problem.where for problem in first.problems} == {"trials", "trials/torn"}
+
+
+def test_a_uri_gets_its_summary_last_and_keeps_no_stale_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_figure: None
+) -> None:
+    runs, bucket = small_sweep(tmp_path / "runs"), tmp_path / "bucket"
+    for name in ("figures", "tables"):  # a bucket has no folders to make
+        (bucket / "report" / name).mkdir(parents=True)
+    target = Folder(fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), "report", "s3://bucket/report")
+    order: list[str] = []
+    write = Folder.write
+
+    def noted(folder: Folder, name: str, content: bytes) -> None:
+        order.append(name)
+        write(folder, name, content)
+
+    monkeypatch.setattr(Folder, "write", noted)
+    results = Results.load(runs.path)
+    deliver(results, target)
+    assert order[-1] == "report.json" and "report.pdf" in order
+    (bucket / "report" / "notes.txt").write_text("mine")
+    order.clear()
+    deliver(results, target, figures=False)
+    assert order[-1] == "report.json" and not any("/" in name for name in order)
+    left = {path.relative_to(bucket / "report").as_posix() for path in bucket.rglob("*") if path.is_file()}
+    assert left == {*order, "notes.txt"}
+
+
+def test_the_paged_report_says_that_a_sweep_is_not_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_figure: None
+) -> None:
+    covers: list[Cover] = []
+    monkeypatch.setattr(publish, "write_pdf", lambda path, cover, *_: covers.append(cover))
+    runs = small_sweep(tmp_path / "runs")
+    write_report([runs.folder], tmp_path / "out")
+    runs.trial(trial("waiting", 3, [point(0, 3, 0.0)]))
+    write_report([runs.folder], tmp_path / "out")
+    told = "Unfinished: 1 of the trials is not over; curves, fronts and tables will change."
+    assert [cover.banner for cover in covers] == [told, ""]
+
+
+def test_a_curves_data_hold_what_was_evaluated(tmp_path: Path) -> None:
+    """No sizes between those of the circuits, and no quartiles of one seed."""
+    runs = Runs(tmp_path)
+    runs.trial(trial("a", 0, [point(0, 5, 0.5), point(1, 40, 0.1)]))
+    runs.trial(trial("b", 1, [point(0, 20, 0.3)]))
+    (plot,) = (plot for kind, plot in figures_of(findings_of(runs)).plots if kind.key == "curve")
+    told = [
+        (row["num_edges"], row["num_seeds"], row["value"], row["low"], row["high"])
+        for row in csv.DictReader(io.StringIO(plot.csv()))
+        if row["part"] == "band"
+    ]
+    last = ("40", "2", "0.2", "0.15", "0.25")
+    assert told == [("5", "1", "0.5", "", ""), ("20", "2", "0.4", "0.35", "0.45"), last]
+
+
 def test_hostile_names_break_no_file(tmp_path: Path) -> None:
     runs = hostile_sweep(tmp_path / "runs")
     long = {name: f"../{HOSTILE * 100}\n漢字 \\input{{/etc/passwd}}" for name in ("model", "task", "method")}
@@ -112,7 +206,7 @@ def test_hostile_names_break_no_file(tmp_path: Path) -> None:
 
 def test_the_summary_says_what_the_page_says(written: tuple[Runs, ReportFiles]) -> None:
     told = summary_of(written[1])
-    assert (told["format"], told["schema"], told["tables_schema"]) == ("circuit-sweep/report", 1, 1)
+    assert (told["format"], told["schema"], told["tables_schema"]) == ("circuit-sweep/report", 2, 1)
     assert [sweep["name"] for sweep in told["sweeps"]] == ["gated", "small"]
     assert told["trials"] == {"all": 8, "complete": 6, "failed": 1, "unreadable": 0, "unfinished": 1}
     (scene,) = told["scenes"]
@@ -133,6 +227,31 @@ def test_the_summary_says_what_the_page_says(written: tuple[Runs, ReportFiles]) 
     assert {kind.key for kind in FIGURES} == {figure["kind"] for figure in told["figures"]}
     raw = written[1].summary.read_text("utf-8")
     assert raw == json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def test_the_summary_holds_the_comparisons_and_where_methods_are_faithful(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")
+    areas = {"test": {"kl": {"cpr": 0.5, "cmd": 0.4, "cpr_log": 3.0, "cmd_log": 4.0}}}
+    for seed in range(6):
+        runs.trial(trial(f"ep{seed}", seed, [point(0, 9, 0.1 + 0.01 * seed), point(1, 40, 0.01)]))
+        group = GROUP.model_copy(update={"method": "random"})
+        points = [point(0, 9, 1 + 0.01 * seed * seed, kind="budget"), point(1, 60, 0.9, kind="budget")]
+        runs.trial(trial(f"r{seed}", seed, points, group=group, areas=areas))
+    (scene,) = summary_of(write_files(Results.load(runs.path), tmp_path / "out", figures=False))["scenes"]
+    (pair,) = scene["comparisons"]
+    assert (pair["first"], pair["second"], pair["better"]) == ("edge pruning", "random", "edge pruning")
+    assert (pair["p"], pair["p_corrected"], pair["p_smallest"]) == (2**-5, 2**-5, 2**-5)
+    assert pair["seeds"] == [6, 6] and pair["paired"] and pair["edge_budgets"] == [9, 40]
+    low, high = pair["interval_seeds"]["low"], pair["interval_seeds"]["high"]
+    assert low < pair["mean_difference"] < high < 0
+    assert pair["interval_examples"] is None and "before per-example" in pair["why_no_examples"]
+    pruned, random = scene["methods"]
+    reached = [{"seed": seed, "state": "reached", "edges": 40} for seed in range(6)]
+    assert pruned["faithful_from"]["kl"]["0.01"] == reached, "1 - 0.01 / 2"
+    assert {one["state"] for one in random["faithful_from"]["kl"]["0.10"]} == {"never"}
+    assert random["areas"] == {"kl": [areas["test"]["kl"]] * 6} and pruned["areas"] == {}
+    assert scene["common_budgets"] == [9, 40]
+    assert pruned["hypervolume_over_common_budgets"] > 0.9 > random["hypervolume_over_common_budgets"]
 
 
 def test_the_summary_lists_all_files_with_their_digests(written: tuple[Runs, ReportFiles]) -> None:
@@ -247,6 +366,7 @@ def test_the_keys_of_the_summary_are_documented(written: tuple[Runs, ReportFiles
     told = summary_of(written[1])
     keys = set(told) | set(told["scenes"][0]) | set(told["scenes"][0]["methods"][0])
     keys |= set(told["scenes"][0]["methods"][0]["front"][0]) | set(told["scenes"][0]["methods"][0]["cost"])
+    keys |= set(told["scenes"][0]["comparisons"][0])
     undocumented = {key for key in keys if f"`{key}`" not in text and f"`{key}[]`" not in text}
     assert undocumented == set()
 

@@ -76,7 +76,7 @@ def test_latex_is_escaped() -> None:
 @pytest.mark.parametrize("sweep", [gated_sweep, hostile_sweep])
 def test_every_table_can_be_read(sweep: Callable[[Path], Runs], tmp_path: Path) -> None:
     findings = Findings.of(Results.load([sweep(tmp_path).folder]))
-    tables = latex_tables(findings, sections_of(findings))
+    tables = latex_tables(sections_of(findings))
     assert "sparsest.tex" in tables and any(name.startswith("fronts-") for name in tables)
     for name, text in tables.items():
         assert re.fullmatch(r"[a-z0-9-]{1,100}\.tex", name)

@@ -1,7 +1,15 @@
 """Paged output: lines that fit, pages that hold."""
 
+from typing import Any
+
+from matplotlib import rc_context, rcParams
+from matplotlib.font_manager import findfont, get_font
+
+from orchestrator.report.figures.style import styled
 from orchestrator.report.panels.blocks import Column, Table
+from orchestrator.report.pdf import document, text
 from orchestrator.report.pdf.boxes import DEPTH, ROOM, TOP, Box, Text, paginate, paragraph
+from orchestrator.report.pdf.document import Cover
 from orchestrator.report.pdf.tables import ROWS, table_boxes
 from orchestrator.report.pdf.text import BODY, lines, printable, width
 
@@ -44,3 +52,39 @@ def test_a_wide_table_fits_and_says_what_it_leaves_out() -> None:
     assert any(f"The first {ROWS} of {ROWS + 1} rows" in text.text for text in told)
     ends = [text.x + (width(text.text, text.face) if text.align == "left" else 0) for text in told]
     assert max(ends) <= ROOM + 0.5
+
+
+def test_rows_of_a_scene_stand_under_its_name() -> None:
+    columns = [Column("Scene"), Column("Method"), Column("Edges", numeric=True)]
+    rows = [["one scene", "EAP", "3"], ["one scene", "random", "94"], ["another", "EAP", "5"]]
+    told = [text.text for box in table_boxes(Table("caption", columns, rows)) for text in box.texts]
+    assert told == ["Method", "Edges", "one scene", "EAP", "3", "random", "94", "another", "EAP", "5"]
+    pages = paginate(table_boxes(Table("caption", columns, [rows[0]] * 40 + [rows[2]] * 20)))
+    tops = [text.text for placed in pages[1][:1] for text in placed.box.texts]
+    assert tops == ["Method", "Edges", "another"], "a page goes on under the head and the scene's name"
+
+
+def test_widths_do_not_depend_on_who_used_the_fonts_before() -> None:
+    """matplotlib's own fonts are shared by all who draw in a process, and keep what was last set."""
+    before = width("A line of text", BODY)
+    text._advance.cache_clear()
+    shared = get_font(findfont(BODY.font))
+    shared.set_size(3, 1000)
+    shared.set_text("something else", 45)
+    assert width("A line of text", BODY) == before
+
+
+def test_the_style_does_not_depend_on_what_others_set() -> None:
+    drawn = []
+    others: dict[Any, Any] = {"axes.labelpad": 20.0, "path.simplify": False, "pdf.compression": 0}
+    for changed in ({}, others):
+        with rc_context(changed), styled():
+            drawn.append({name: rcParams[name] for name in ("axes.labelpad", "path.simplify", "font.size")})
+        assert rcParams["font.size"] != 7.5, "and it is put back"
+    assert drawn[0] == drawn[1] and drawn[0]["font.size"] == 7.5
+
+
+def test_the_cover_says_that_a_sweep_is_not_over() -> None:
+    told = [Cover("t", [], [], [], banner) for banner in ("Unfinished: 6 of the trials are not over.", "")]
+    texts = [[one.text for box in document._cover(cover, []) for one in box.texts] for cover in told]
+    assert "Unfinished: 6 of the trials are not over." in texts[0] and len(texts[0]) == len(texts[1]) + 1

@@ -9,10 +9,12 @@ import torch
 
 from orchestrator.report.doubts import Doubt, doubts
 from orchestrator.report.findings import Findings
-from orchestrator.report.panels.blocks import Chart, Details, Table
+from orchestrator.report.page import page
+from orchestrator.report.panels.blocks import Chart, Details, Paragraph, Table
 from orchestrator.report.panels.curve_data import band_data, metrics_of
 from orchestrator.report.panels.curves import curves
 from orchestrator.report.panels.gates import gates, has_gates
+from orchestrator.report.panels.training import training
 from orchestrator.results import Results
 from tests import one_rank
 from tests.run_folders import GROUP, TOTAL, Runs, point, small_sweep, trial
@@ -149,6 +151,41 @@ def test_warnings_of_trials_say_what_to_do(tmp_path: Path, warning: str, advice:
     runs.trial(trial("a", 0, [point(0, 20, 0.1)], warnings=[warning]))
     (doubt,) = told(runs, warning)
     assert advice in doubt.advice and doubt.trials == ("a",)
+
+
+def test_warnings_name_their_scene(tmp_path: Path) -> None:
+    """Two tasks in one report: of which is it?"""
+    runs = Runs(tmp_path)
+    for task in ("ioi", "greater_than"):
+        group = GROUP.model_copy(update={"model": "gpt2", "task": task, "ablation": "interchange"})
+        runs.trial(trial(task, 0, [], group=group, warnings=["checkpoint lost"]))
+        runs.trial(trial(f"{task}2", 0, [point(0, 9, 0.1)], group=group))
+    found = list(doubts(findings_of(runs)))
+    for what in ("One seed", "without any circuit", "checkpoint lost"):
+        places = {doubt.where for doubt in found if what in doubt.what}
+        assert places == {"edge pruning, gpt2, ioi", "edge pruning, gpt2, greater_than"}, what
+
+
+def test_training_curves_are_drawn_where_there_are_any(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    reports = [{"step": step, "kl": 1 / step, "sparsity": 0.1 * step} for step in (1, 2, 3)]
+    runs.trial(trial("trained", 0, [point(0, 9, 0.1)]), progress=reports)
+    eap = GROUP.model_copy(update={"method": "EAP"})
+    attributed = trial("attributed", 0, [point(0, 9, 0.1)], group=eap, steps=4)
+    runs.trial(attributed, progress=[{"step": step} for step in (1, 2, 3, 4)])
+    blocks = list(training(findings_of(runs)))
+    (details,) = (block for block in blocks if isinstance(block, Details))
+    chart, table = details.blocks
+    assert isinstance(chart, Chart) and "edge pruning" in chart.description
+    assert isinstance(table, Table) and table.rows[0][1:] == ["3", "0.333", "0.300", "–"]
+    told = [block.text for block in blocks if isinstance(block, Paragraph)]
+    assert any(text.startswith("No curve was reported by EAP, ") for text in told)
+
+
+def test_costs_are_told_once(tmp_path: Path) -> None:
+    runs = small_sweep(tmp_path)
+    captions = re.findall(r"<caption[^>]*>([^<]*)", page(findings_of(runs)))
+    assert sum("cost" in caption for caption in captions) == 1
 
 
 def test_the_advice_fits_what_trials_warn_of() -> None:

@@ -105,7 +105,7 @@ def test_a_result_that_cannot_be_read_is_told(runs: Runs, content: bytes, told: 
     assert column(results.trials, "status") == ["unreadable", "complete"]
     assert told in column(results.trials, "error")[0]
     assert column(results.trials, "seed")[0] == 1, "the spec is still known"
-    assert [problem.where for problem in results.problems] == ["runs/trials/bb"]
+    assert [problem.where for problem in results.problems] == ["trials/bb"]
     assert told in results.problems[0].what
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.statistics.bootstrap import over_both, over_examples, over_seeds
+from orchestrator.statistics.bootstrap import Interval, over_both, over_examples, over_seeds
 from orchestrator.statistics.paired import (
     Sample,
     chosen,
@@ -144,13 +144,26 @@ def test_intervals_over_examples_and_both() -> None:
 
 
 def test_at_a_single_budget() -> None:
-    one, other = sample([[1.0, 4.0], [2.0, 6.0]]), sample([[0.0, 5.0], [1.0, 1.0]])
+    curves = [[0.0, 5.0], [1.0, 1.0], [1.0, 0.0]]
+    one, other = sample([[1.0, 4.0], [2.0, 6.0], [1.0, 2.0]]), sample(curves)
     mean, ends = difference_at(one, other, 1)
-    assert mean == pytest.approx(2) and ends == over_seeds([-1.0, 5.0])
+    assert mean == pytest.approx(2) and ends == over_seeds([-1.0, 5.0, 2.0])
     mean, ends = difference_at(sample([[1.0, 4.0]]), sample([[0.0, 5.0]]), 0)
     assert (mean, ends) == (1.0, None)
-    _, ends = difference_at(one, sample([[0.0, 5.0], [1.0, 1.0]], first_seed=5), 0)
-    assert ends == over_seeds([1.0, 2.0], [0.0, 1.0])
+    _, ends = difference_at(one, sample(curves, first_seed=5), 0)
+    assert ends == over_seeds([1.0, 2.0, 1.0], [0.0, 1.0, 1.0])
+
+
+def test_two_seeds_have_no_interval() -> None:
+    """It would be their range, and hold the truth every other time."""
+    pair, several = sample([[1.0], [2.0]]), sample([[5.0], [6.0], [7.0]])
+    fixed = sample([[1.0]], fixed=True)
+    for one, other in ((pair, pair), (pair, several), (fixed, pair), (sample([[1.0]]), several)):
+        assert compare(one, other, np.ones(1)).seeds is None
+        assert difference_at(one, other, 0)[1] is None
+    assert compare(fixed, several, np.ones(1)).seeds is not None, "only the seeds of one are drawn"
+    assert Interval(0.1, 0.2).excludes(0) and Interval(-0.2, -0.1).excludes(0)
+    assert not Interval(-0.1, 0.2).excludes(0) and not Interval(0.0, 0.2).excludes(0)
 
 
 def test_the_test_is_of_the_means_over_budgets() -> None:

@@ -1,6 +1,6 @@
 """How sure a curve's numbers are: its test values example by example, its hypervolume, its knee."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from orchestrator.per_example import FIRST, PerExample, Unreadable, read_per_exa
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
 from orchestrator.statistics.bootstrap import (
+    FEWEST_SEEDS,
     RESAMPLES,
     Interval,
     drawn_seeds,
@@ -17,6 +18,7 @@ from orchestrator.statistics.bootstrap import (
     resampled_means,
 )
 from orchestrator.statistics.knee import knees_over_seeds
+from orchestrator.statistics.paired import chosen, common_budgets, log_weights
 from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
 
 # A file's mean and the mean in result.json may differ by the rounding of float32.
@@ -73,7 +75,8 @@ def _agree(values: np.ndarray, mean: float) -> bool:
 @dataclass(frozen=True)
 class HypervolumeCertainty:
     """The mean over seeds of each seed's own hypervolume, with 95 % intervals: over seeds, over the
-    examples, over both. None where there is nothing to resample; `why` says why there are no examples."""
+    examples, over both. None where there is nothing to resample, or fewer than FEWEST_SEEDS of it; `why`
+    says why there are no examples."""
 
     mean: float
     seeds: Interval | None
@@ -86,8 +89,15 @@ def hypervolume_certainty(findings: Findings, curve: Curve) -> HypervolumeCertai
     """Seeds are not pooled here: the front of several seeds is the best of them, and resampling can only
     lose some of it, so a bootstrap of it lies below what was measured (Efron & Tibshirani 1993, section 7.4).
     """
+    return findings.once(
+        ("hypervolume", curve.scene, curve.method), lambda: _hypervolume_certainty(findings, curve)
+    )
+
+
+def _hypervolume_certainty(findings: Findings, curve: Curve) -> HypervolumeCertainty:
     single = curve.hypervolumes
-    seeds = over_seeds(single) if len(single) > 1 else None
+    enough = len(single) >= FEWEST_SEEDS
+    seeds = over_seeds(single) if enough else None
     known = by_example(findings, curve, np.concatenate(curve.seed_fronts).tolist())
     if isinstance(known, str):
         return HypervolumeCertainty(float(single.mean()), seeds, None, None, known)
@@ -97,7 +107,7 @@ def hypervolume_certainty(findings: Findings, curve: Curve) -> HypervolumeCertai
         shares[:, place] = _shares(curve, rows, means[:, start : start + len(rows)], means[:, 0])
         start += len(rows)
     equal = np.ones(RESAMPLES)
-    both = percentile_interval(drawn_seeds(shares), equal) if len(single) > 1 else None
+    both = percentile_interval(drawn_seeds(shares), equal) if enough else None
     examples = percentile_interval(shares.mean(axis=1), equal)
     return HypervolumeCertainty(float(single.mean()), seeds, examples, both)
 
@@ -111,7 +121,7 @@ def _shares(curve: Curve, rows: Ints, divergence: Floats, empty: Floats) -> Floa
 @dataclass(frozen=True)
 class KneeCertainty:
     """A front's knee: row of its circuit, and where the knee lies when seeds are drawn anew; `without` is
-    the share of resamples whose front has none. No intervals with one seed."""
+    the share of resamples whose front has none. No intervals with fewer than FEWEST_SEEDS."""
 
     row: int
     edges: Interval | None
@@ -123,7 +133,7 @@ def knee_certainty(curve: Curve) -> KneeCertainty | None:
     """None when the front has no knee."""
     if curve.knee is None:
         return None
-    if len(curve.all_seeds) < 2:
+    if len(curve.all_seeds) < FEWEST_SEEDS:
         return KneeCertainty(curve.knee, None, None, 0.0)
     costs = np.column_stack((log_kept(curve.num_edges, curve.scene.num_edges_total), curve.validation))
     found = knees_over_seeds(costs, curve.seeds)
@@ -131,3 +141,37 @@ def knee_certainty(curve: Curve) -> KneeCertainty | None:
     return KneeCertainty(
         curve.knee, edges, percentile_interval(curve.test[found.rows], found.weights), found.without
     )
+
+
+@dataclass(frozen=True)
+class CommonHypervolumes:
+    """Hypervolumes over the edge budgets that all methods of a scene share, so that where a method was
+    evaluated does not count: `budgets` [budgets], empty when there are none, and by method the value of each
+    of its seeds [seeds]."""
+
+    budgets: Ints
+    by_method: Mapping[str, Floats]
+
+
+def common_hypervolumes(group: Sequence[Curve]) -> CommonHypervolumes:
+    """The share of the box over those budgets (log scale) and from 0 to the empty circuit's divergence that
+    each seed's best circuits by validation dominate with their test divergence. The budgets are those that
+    pairs are compared on (statistics/paired.py). A method without a finite validation divergence is left out.
+    """
+    usable = {curve.method: np.flatnonzero(np.isfinite(curve.validation)) for curve in group}
+    some = [curve for curve in group if usable[curve.method].size]
+    sizes = [curve.num_edges[usable[curve.method]] for curve in some]
+    seeds = [curve.seeds[usable[curve.method]] for curve in some]
+    if not some:
+        return CommonHypervolumes(np.empty(0, dtype=np.int64), {})
+    budgets = common_budgets(some[0].scene.num_edges_total, sizes, seeds)
+    if not budgets.size:
+        return CommonHypervolumes(budgets, {})
+    weights, by_method = log_weights(budgets), {}
+    for curve in some:
+        rows = chosen(curve.num_edges, curve.validation, curve.seeds, budgets)[1]
+        test = curve.test[rows[(rows >= 0).all(axis=1)]]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            heights = np.where(np.isfinite(test), np.clip(1 - test / curve.empty, 0.0, 1.0), 0.0)
+        by_method[curve.method] = heights @ weights if curve.empty > 0 else np.full(len(heights), np.nan)
+    return CommonHypervolumes(budgets, by_method)

@@ -11,12 +11,15 @@ from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
 from orchestrator.statistics.paired import Comparison, Sample, chosen, common_budgets, compare, log_weights
 from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
-from orchestrator.statistics.permutation import holm
+from orchestrator.statistics.permutation import ALPHA, holm
 from trainers.evaluation.faithfulness import ROUNDING
 
 # Up to so many methods of a scene are all compared with each other (10 pairs); of more, each is compared
 # with the best one.
 ALL_PAIRS = 5
+# Seeds that each method which depends on them must have before one is called better: a sign-flip test of
+# fewer cannot go below 0.05.
+TELLING_SEEDS = 6
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Pair:
             return None
         return self.one if self.comparison.mean < 0 else self.other
 
+    @property
+    def winner(self) -> Curve | None:
+        """The better curve where that is sure: enough seeds, a corrected p of at most ALPHA, and an interval
+        (over seeds and examples; over seeds, where examples are not known) that excludes 0."""
+        if self.comparison is None or self.p is None or self.p > ALPHA:
+            return None
+        seeds = [len(sample.seeds) for sample in self.samples if not sample.fixed]
+        ends = self.comparison.both or self.comparison.seeds
+        if min(seeds) < TELLING_SEEDS or ends is None or not ends.excludes(0.0):
+            return None
+        return self.best
+
 
 def pairs(group: Sequence[Curve]) -> list[tuple[Curve, Curve]]:
     """All pairs of up to ALL_PAIRS curves; of more, the best one with each other. The best has the
@@ -54,6 +69,10 @@ def pairs(group: Sequence[Curve]) -> list[tuple[Curve, Curve]]:
 
 def comparisons(findings: Findings, group: Sequence[Curve]) -> list[Pair]:
     """The pairs of one scene's curves, compared."""
+    return findings.once(("comparisons", group[0].scene), lambda: _comparisons(findings, group))
+
+
+def _comparisons(findings: Findings, group: Sequence[Curve]) -> list[Pair]:
     found = [_pair(findings, one, other) for one, other in pairs(group)]
     tested = [
         pair.comparison.significance.p

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.report.budget import within
 from orchestrator.report.pareto_table import pareto_table
-from orchestrator.report.publish import write_files
+from orchestrator.report.publish import SUMMARY, left_behind, write_files
 from orchestrator.results import Results
 from trainers.folder import Folder
 
@@ -25,7 +25,8 @@ def deliver(
     figures: bool = True,
 ) -> str:
     """Like `publish_report`, on results that are loaded already; `refresh_seconds` and `figures` as in
-    `write_files`."""
+    `write_files`. Behind a URI report.json is uploaded last, so that who sees it finds all else there, and
+    what only the report before consisted of is deleted."""
     if max_examples is not None:
         results = within(results, max_examples)
     if target.is_local:
@@ -33,7 +34,10 @@ def deliver(
         return pareto_table(results)
     with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
         out = Path(scratch, "report")
-        write_files(results, out, refresh_seconds, figures)
-        for file in sorted(path for path in out.rglob("*") if path.is_file()):
-            target.write(file.relative_to(out).as_posix(), file.read_bytes())
+        names = write_files(results, out, refresh_seconds, figures).names
+        before = target.read(SUMMARY)
+        for name in sorted(names, key=lambda name: name == SUMMARY):
+            target.write(name, (out / name).read_bytes())
+        for name in left_behind(before, names):
+            target.delete(name)
     return pareto_table(results)

@@ -1,13 +1,14 @@
 """Findings: results with everything the panels share, computed once."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
 
 from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
 from orchestrator.results import Results
 
+Known = TypeVar("Known")
 SCENE_COLUMNS = ("model", "task", "test_set", "ablation", "edge_convention")
 
 
@@ -22,6 +23,7 @@ class Findings:
     titles: Mapping[Scene, str]
     settings: Mapping[str, str]
     slots: Mapping[str, int]
+    known: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -34,6 +36,12 @@ class Findings:
     @property
     def epsilon(self) -> float:
         return self.results.epsilon
+
+    def once(self, key: Hashable, compute: Callable[[], Known]) -> Known:
+        """What `compute` returned the first time for this key: page, tables and report.json share it."""
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
 
     def with_status(self, *statuses: str) -> list[Mapping[str, Any]]:
         return [row for row in self.trials.values() if row["status"] in statuses]

@@ -5,6 +5,7 @@ import io
 import math
 
 from orchestrator.report.findings import Findings
+from orchestrator.wording import inert
 
 FRONT_COLUMNS = (
     "model",
@@ -42,5 +43,6 @@ def front_csv(findings: Findings) -> str:
             row = dict(curve.rows[int(index)])
             row["hypervolume"] = curve.hypervolume if math.isfinite(curve.hypervolume) else None
             row["settings"] = findings.settings.get(row["trial_id"])
-            writer.writerow("" if (value := row[name]) is None else value for name in FRONT_COLUMNS)
+            cells = ("" if (value := row[name]) is None else value for name in FRONT_COLUMNS)
+            writer.writerow(inert(cell) if isinstance(cell, str) else cell for cell in cells)
     return text.getvalue()

@@ -1,19 +1,16 @@
-"""LaTeX: the tables of the page, and the sparsest faithful circuits, as booktabs tabulars.
+"""LaTeX: the tables of the page as booktabs tabulars.
 
 A file holds one `tabular`, to be given to \\input inside a float of yours; it needs \\usepackage{booktabs}.
 """
 
 import re
 import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from itertools import count as count_up
-from typing import Any
 
-from orchestrator.report.findings import Findings
-from orchestrator.report.metric_words import words
 from orchestrator.report.panels.blocks import Column, Section, Table
-from orchestrator.wording import percent, shortest, spread
+from orchestrator.report.panels.fronts import SPARSEST
 
 # Sections whose tables are about the run, not for a paper.
 LEFT_OUT = frozenset({"failures", "warnings", "versions"})
@@ -60,47 +57,18 @@ _ESCAPED = {
 _NEED_T1 = "ÐÞðþ×÷"
 
 
-def latex_tables(findings: Findings, sections: Sequence[Section]) -> dict[str, str]:
-    """File name -> content: every table that the page shows unfolded, and `sparsest.tex`."""
+def latex_tables(sections: Sequence[Section]) -> dict[str, str]:
+    """File name -> content: every table that the page shows unfolded. That of the sparsest faithful circuits
+    is `sparsest.tex`."""
     named: dict[str, str] = {}
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Table) and section.key not in LEFT_OUT and block.rows:
-                named[_file_name(section.key, block.caption, named)] = tabular(block)
-    if findings.scenes:
-        named["sparsest.tex"] = tabular(sparsest(findings))
+                known = block.caption.startswith(SPARSEST)
+                named["sparsest.tex" if known else _file_name(section.key, block.caption, named)] = tabular(
+                    block
+                )
     return named
-
-
-def sparsest(findings: Findings) -> Table:
-    """Per method the sparsest circuit of each seed with validation divergence <= epsilon: median over
-    seeds (range), with the test metrics it has."""
-    curves = [(findings.titles[scene], curve) for scene, group in findings.scenes.items() for curve in group]
-    found = [
-        (title, curve, [curve.rows[row] for row in curve.sparsest(findings.epsilon).values()])
-        for title, curve in curves
-    ]
-    known = any(row["truth_recall"] is not None for _, _, rows in found for row in rows)
-    columns = [
-        *(Column("Scene", long=True), Column("Method")),
-        Column(f"Seeds within ε = {shortest(findings.epsilon)}", numeric=True),
-        *(Column(name, numeric=True) for name in ("Edges", "Sparsity", "Divergence (test)")),
-        *(Column(name, numeric=True) for name in ("Precision", "Recall") if known),
-    ]
-    rows = []
-    for title, curve, circuits in found:
-        shares = [row["sparsity"] for row in circuits]
-        cells = [title, curve.method, f"{len(circuits)} of {findings.seeds_run(curve)}"]
-        cells.append(spread([row["num_edges"] for row in circuits]))
-        cells.append(percent(sorted(shares)[len(shares) // 2]) if shares else "–")
-        cells.append(f"{_spread(circuits, 'divergence_test')} ({words(curve.scene.divergence)})")
-        cells += [_spread(circuits, f"truth_{name}") for name in ("precision", "recall") if known]
-        rows.append(cells)
-    return Table("Sparsest faithful circuit per method", columns, rows)
-
-
-def _spread(rows: Sequence[Mapping[str, Any]], name: str) -> str:
-    return spread([row[name] for row in rows if row[name] is not None])
 
 
 def tabular(table: Table) -> str:

@@ -1,5 +1,6 @@
-"""The Pareto fronts as text, for the end of a run and for a terminal of 100 columns."""
+"""The Pareto fronts as text, for the end of a run and for a terminal of 80 columns."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +13,10 @@ from orchestrator.wording import percent, significant
 
 # Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.
 LINES = 6
-
-_WIDTHS = (22, 8, 9, 46, 7)
+WIDTH = 80
+SHORTEST_NAME = 16  # columns that a method's name has at least; a longer one goes on in the next lines
+LONGEST_NUMBER = 30  # columns of a number and of its heading
+_GAP = "  "
 
 
 def pareto_table(results: Results) -> str:
@@ -28,50 +31,59 @@ def pareto_table(results: Results) -> str:
     names = titles(scenes)
     lines: list[str] = []
     for scene, group in scenes.items():
-        head = (
-            "method",
-            "edges ≤",
-            "sparsity",
-            f"test {words(scene.divergence)}: median [quartiles]",
-            "seeds",
-        )
-        lines += ["", _clipped(f"{names[scene]}  ({scene.num_edges_total:,} edges)", 100), _line(head)]
-        for curve in group:
-            lines += _curve_lines(curve)
+        value = f"test {words(scene.divergence)}: median [quartiles]"
+        head = tuple(_clipped(cell, LONGEST_NUMBER) for cell in ("edges ≤", "sparsity", value, "seeds"))
+        numbers = {curve.method: _numbers(curve) for curve in group}
+        rows = [head, *(row for own in numbers.values() for row in own)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        room = max(SHORTEST_NAME, WIDTH - sum(widths) - len(_GAP) * len(widths))
+        room = min(room, max(len("method"), *(len(_printable(method)) for method in numbers)))
+        title = _clipped(f"{names[scene]}  ({scene.num_edges_total:,} edges)", WIDTH)
+        lines += ["", title, _line("method", head, room, widths)]
+        for method, own in numbers.items():
+            told = textwrap.wrap(_clipped(method, LINES * room), room) or [""]
+            blank = ("",) * len(widths)
+            for place in range(max(len(told), len(own))):
+                cells = own[place] if place < len(own) else blank
+                lines.append(_line(told[place] if place < len(told) else "", cells, room, widths))
     return "\n".join(lines[1:])
 
 
-def _curve_lines(curve: Curve) -> list[str]:
+def _numbers(curve: Curve) -> list[Sequence[str]]:
+    """Edges, sparsity, divergence and seeds at the chosen budgets, as text."""
     bands = curve.bands
     if not len(bands.budgets):
-        return [_line((curve.method, "–", "–", "no circuit has a finite divergence", "–"))]
+        return [("–", "–", "no finite divergence", "–")]
     better = bands.median < np.minimum.accumulate(np.concatenate(([np.inf], bands.median)))[:-1]
     places = evenly(np.flatnonzero(better).tolist() or [0], LINES)
-    lines = []
-    for number, place in enumerate(places):
+    rows = []
+    for place in places:
         budget = int(bands.budgets[place])
         low, middle, high = (
             significant(float(values[place])) for values in (bands.quartile_1, bands.median, bands.quartile_3)
         )
-        cells = (
-            curve.method if number == 0 else "",
-            f"{budget:,}",
-            percent(1 - budget / curve.scene.num_edges_total),
-            middle if bands.num_seeds[place] == 1 else f"{middle} [{low}, {high}]",
-            f"{bands.num_seeds[place]} of {len(curve.all_seeds)}",
+        rows.append(
+            (
+                f"{budget:,}",
+                percent(1 - budget / curve.scene.num_edges_total),
+                middle if bands.num_seeds[place] == 1 else f"{middle} [{low}, {high}]",
+                f"{bands.num_seeds[place]} of {len(curve.all_seeds)}",
+            )
         )
-        lines.append(_line(cells))
-    return lines
+    return rows
 
 
-def _line(cells: Sequence[str]) -> str:
-    """The method to the left, numbers to the right; control characters of a name do not get out."""
-    first, *others = (_clipped(cell, width) for cell, width in zip(cells, _WIDTHS, strict=True))
-    parts = [f"{first:<{_WIDTHS[0]}}"]
-    parts += [f"{cell:>{width}}" for cell, width in zip(others, _WIDTHS[1:], strict=True)]
-    return "  ".join(parts).rstrip()
+def _line(method: str, cells: Sequence[str], room: int, widths: Sequence[int]) -> str:
+    """The method to the left, numbers to the right."""
+    numbers = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return _GAP.join([f"{method:<{room}}", *numbers]).rstrip()
+
+
+def _printable(text: str) -> str:
+    """Control characters of a name do not get out."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _clipped(text: str, width: int) -> str:
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = _printable(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"

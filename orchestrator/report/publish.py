@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,8 @@ def write_files(results: Results, out: Path, refresh_seconds: int = 0, figures: 
     unfinished sweep reloads itself that often. Without `figures` the figures, LaTeX tables and report.pdf,
     which take most of the time, are left for the report that follows. Raises SpecError like `write_report`.
     """
+    if out.exists() and not out.is_dir():
+        raise SpecError(f"{out}: found a file; allowed: a folder for the report, there or to be made")
     findings = Findings.of(results)
     part = out / f".{uuid.uuid4().hex[:8]}.part"
     try:
@@ -99,7 +101,7 @@ def write_files(results: Results, out: Path, refresh_seconds: int = 0, figures: 
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise SpecError(f"{out}: the report cannot be written: {error}") from None
+        raise SpecError(f"{out}: the report cannot be written: {error.strerror or error}") from None
 
 
 def _write(findings: Findings, folder: Path, refresh_seconds: int, figures: bool) -> None:
@@ -115,7 +117,7 @@ def _write(findings: Findings, folder: Path, refresh_seconds: int, figures: bool
         for _, plot in drawn.plots:
             (folder / "figures").mkdir(exist_ok=True)
             plot.write(folder / "figures")
-        for name, text in latex_tables(findings, sections).items():
+        for name, text in latex_tables(sections).items():
             (folder / "tables").mkdir(exist_ok=True)
             (folder / "tables" / name).write_text(text, encoding="utf-8", newline="\n")
         write_pdf(folder / "report.pdf", _cover(findings), sections, drawn)
@@ -125,11 +127,15 @@ def _write(findings: Findings, folder: Path, refresh_seconds: int, figures: bool
 
 def _cover(findings: Findings) -> Cover:
     sweeps = findings.results.sweeps
+    left = len(findings.with_status("unfinished"))
+    are = "is" if left == 1 else "are"
     return Cover(
         title=", ".join(sweep.name for sweep in sweeps) or "Circuits",
         questions=list(dict.fromkeys(sweep.question for sweep in sweeps if sweep.question)),
         facts=[(tile.value, tile.label) for tile in tiles(findings)],
         scenes=[scene.details for scene in findings.scenes],
+        banner=f"Unfinished: {left:,} of the trials {are} not over; curves, fronts and tables will change."
+        * bool(left),
     )
 
 
@@ -146,11 +152,11 @@ def _into_place(part: Path, out: Path) -> ReportFiles:
     """Moves the files over, and deletes those of the report before that this one does not have."""
     names = [path.relative_to(part).as_posix() for path in sorted(part.rglob("*")) if path.is_file()]
     names.sort(key=lambda name: name == SUMMARY)
-    before = _listed(out / SUMMARY)
+    before = (out / SUMMARY).read_bytes() if (out / SUMMARY).is_file() else None
     for name in names:
         (out / name).parent.mkdir(exist_ok=True)
         (part / name).replace(out / name)
-    for name in before - set(names):
+    for name in left_behind(before, names):
         (out / name).unlink(missing_ok=True)
     for folder in ("figures", "tables"):
         if (out / folder).is_dir() and not any((out / folder).iterdir()):
@@ -158,11 +164,11 @@ def _into_place(part: Path, out: Path) -> ReportFiles:
     return ReportFiles(out, tuple(sorted(names)))
 
 
-def _listed(summary_file: Path) -> set[str]:
-    """What a report says it consists of, as far as this module may have written it and another report may
-    lack it; nothing if it cannot be read."""
+def left_behind(summary: bytes | None, names: Collection[str]) -> list[str]:
+    """What the report with this report.json consists of, as far as this module may have written it, that is
+    not among `names`; nothing if it cannot be read."""
     try:
-        names = json.loads(summary_file.read_bytes())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    return {name for name in names if re.fullmatch(_NOT_ALWAYS, str(name))}
+        listed = json.loads(summary or b"")["files"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return sorted({str(name) for name in listed if re.fullmatch(_NOT_ALWAYS, str(name))} - set(names))

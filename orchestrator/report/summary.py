@@ -7,16 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.report.certainty import hypervolume_certainty, knee_certainty
+from orchestrator.report.certainty import (
+    CommonHypervolumes,
+    common_hypervolumes,
+    hypervolume_certainty,
+    knee_certainty,
+)
+from orchestrator.report.comparisons import Pair, comparisons
 from orchestrator.report.figures import Drawn
 from orchestrator.report.figures.plot import FORMATS
 from orchestrator.report.findings import Findings
+from orchestrator.report.panels.comparison import verdict
+from orchestrator.report.panels.faithfulness import curve_areas, metrics_with_faithfulness, smallest_budgets
 from orchestrator.report.panels.trouble import warned
 from orchestrator.report.scenes import Curve, Scene
 from orchestrator.tables import TABLES_SCHEMA
 
 # Raise when a key changes its name, type or meaning, or goes. A new key leaves it as it is.
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 
 _CIRCUIT = (
     *("num_edges", "num_edges_connected", "sparsity", "divergence_validation", "divergence_test"),
@@ -72,15 +80,21 @@ def summary_text(content: Json) -> str:
 
 def _scene(findings: Findings, scene: Scene, group: Sequence[Curve]) -> Json:
     truth = next((known for known in map(findings.ground_truth, group) if known is not None), None)
+    shared = common_hypervolumes(group)
     return vars(scene) | {
         "title": findings.titles[scene],
         "divergence_empty": group[0].empty,
         "num_edges_truth": None if truth is None else len(truth),
-        "methods": [_method(findings, curve) for curve in group],
+        "methods": [_method(findings, curve, shared) for curve in group],
+        "common_budgets": [int(budget) for budget in shared.budgets[[0, -1]]]
+        if shared.budgets.size
+        else None,
+        "comparisons": [_comparison(pair) for pair in comparisons(findings, group)] if len(group) > 1 else [],
     }
 
 
-def _method(findings: Findings, curve: Curve) -> Json:
+def _method(findings: Findings, curve: Curve, shared: CommonHypervolumes) -> Json:
+    over_common = shared.by_method.get(curve.method)
     sparsest = curve.sparsest(findings.epsilon)
     return {
         "method": curve.method,
@@ -89,8 +103,11 @@ def _method(findings: Findings, curve: Curve) -> Json:
         "circuits": len(curve.rows),
         "front": [_circuit(findings, curve.rows[int(index)]) for index in curve.front],
         "hypervolume": curve.hypervolume,
+        "hypervolume_over_common_budgets": None if over_common is None else float(over_common.mean()),
         "hypervolume_over_seeds": _hypervolume(findings, curve),
         "knee": _knee(findings, curve),
+        "areas": curve_areas(findings, curve),
+        "faithful_from": _faithful_from(curve),
         "sparsest": [_circuit(findings, curve.rows[index]) for index in sparsest.values()],
         "cost": _cost(findings, curve),
     }
@@ -117,6 +134,46 @@ def _knee(findings: Findings, curve: Curve) -> Json | None:
         "interval_num_edges": intervals["edges"],
         "interval_divergence_test": intervals["divergence"],
         "resamples_without": found.without,
+    }
+
+
+def _faithful_from(curve: Curve) -> Json:
+    """By metric and tolerance, each seed's smallest budget from which on it is faithful."""
+    return {
+        metric: {
+            f"{tolerance:.2f}": [
+                {"seed": seed, **asdict(one)} for seed, one in zip(curve.all_seeds, found, strict=True)
+            ]
+            for tolerance, found in smallest_budgets(curve, metric).items()
+        }
+        for metric in metrics_with_faithfulness([curve])
+    }
+
+
+def _comparison(pair: Pair) -> Json:
+    """Two methods of a scene; where they cannot be compared, only their names and why."""
+    told: Json = {
+        "first": pair.one.method,
+        "second": pair.other.method,
+        "better": pair.winner and pair.winner.method,
+        "verdict": verdict(pair),
+    }
+    compared = pair.comparison
+    if compared is None:
+        return told
+    ends = {name: getattr(compared, name) for name in ("seeds", "examples", "both")}
+    test = compared.significance
+    return told | {
+        "edge_budgets": [int(budget) for budget in pair.budgets[[0, -1]]],
+        "seeds": [None if sample.fixed else len(sample.seeds) for sample in pair.samples],
+        "paired": compared.paired,
+        "mean_difference": compared.mean,
+        "first_better_share": compared.better,
+        **{f"interval_{name}": one and asdict(one) for name, one in ends.items()},
+        "why_no_examples": pair.no_examples,
+        "p": test and test.p,
+        "p_corrected": pair.p,
+        "p_smallest": test and test.smallest,
     }
 
 

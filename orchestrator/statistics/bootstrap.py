@@ -12,7 +12,8 @@ probability, so nothing there is random; the others come from a generator with a
 
 A percentile interval over few seeds is too narrow, and cannot reach beyond the seeds' extremes: it holds
 the true mean of a normal distribution 50 % of the time with 2 seeds (where it is their range), 75 % with 3,
-83 % with 5, 90 % with 10 (tests/test_statistics_bootstrap.py measures it).
+83 % with 5, 90 % with 10 (tests/test_statistics_bootstrap.py measures it). Reports give none of fewer than
+FEWEST_SEEDS.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ LEVEL = 0.95
 RESAMPLES = 2000
 SEED = 0
 ENUMERATED = 7  # seeds: 1,716 different resamples of them
+FEWEST_SEEDS = 3
 PAIRS = 200_000  # of resamples of two samples: so many are enumerated
 BLOCK_BYTES = 2**26  # of example counts held at once as float64; as bytes all are held
 
@@ -41,6 +43,9 @@ class Interval:
 
     low: float
     high: float
+
+    def excludes(self, value: float) -> bool:
+        return self.low > value or self.high < value
 
 
 @dataclass(frozen=True)

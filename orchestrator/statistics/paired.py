@@ -6,11 +6,12 @@ budget at which every seed of both has a circuit to the largest size that both w
 mean over that range is taken over the logarithm of the budget, exactly, since curves are steps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.statistics.bootstrap import Interval, over_both, over_examples, over_seeds
+from orchestrator.statistics.bootstrap import FEWEST_SEEDS, Interval, over_both, over_examples, over_seeds
 from orchestrator.statistics.pareto import Floats, Ints, best_within, edge_budgets
 from orchestrator.statistics.permutation import Significance, sign_flip_test, split_test
 
@@ -34,7 +35,8 @@ class Comparison:
     mean: over seeds and budgets. at_budgets [budgets]: mean over seeds. by_seed: the means over budgets of
     paired seeds, else empty; `differing` of them are not 0 beyond rounding. better, worse: shares of the
     (logarithmic) budget range in which the first is better, worse. Intervals as in bootstrap.py; None
-    where there is nothing to resample. significance: None where neither method depends on the seed.
+    where there is nothing to resample, or where a method that depends on the seed has fewer than
+    FEWEST_SEEDS. significance: None where neither method depends on the seed.
     """
 
     paired: bool
@@ -51,10 +53,11 @@ class Comparison:
     significance: Significance | None
 
 
-def common_budgets(num_edges_total: int, sizes: tuple[Ints, Ints], seeds: tuple[Ints, Ints]) -> Ints:
-    """Budgets of `edge_budgets` in the range where two methods can be compared; empty when there is none.
+def common_budgets(num_edges_total: int, sizes: Sequence[Ints], seeds: Sequence[Ints]) -> Ints:
+    """Budgets of `edge_budgets` in the range where methods can be compared: from the smallest at which every
+    seed of each has a circuit to the largest size that all were evaluated at; empty when there is none.
 
-    `sizes` and `seeds`: number of edges and seed of each circuit, of either method.
+    `sizes` and `seeds`: number of edges and seed of each circuit, of each method.
     """
     smallest = [
         edges[own == seed].min() for edges, own in zip(sizes, seeds, strict=True) for seed in np.unique(own)
@@ -97,7 +100,7 @@ def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) 
     by_seed = means[0] - means[1] if paired else np.empty(0)
     mean = float(means[0].mean() - means[1].mean())
     examples = both = None
-    some = max(len(one.seeds), len(other.seeds)) > 1
+    some = have_enough(one, other)
     if one.examples is not None and other.examples is not None:
         examples = over_examples(one.examples.mean(axis=0) - other.examples.mean(axis=0))
         if some:
@@ -120,10 +123,10 @@ def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) 
 
 
 def difference_at(one: Sample, other: Sample, place: int) -> tuple[float, Interval | None]:
-    """At a single budget: the mean difference, and its interval over seeds where there are several."""
+    """At a single budget: the mean difference, and its interval over seeds where there are enough."""
     left, right = one.divergence[:, place], other.divergence[:, place]
     mean = float(left.mean() - right.mean())
-    if max(len(left), len(right)) < 2:
+    if not have_enough(one, other):
         return mean, None
     return mean, over_seeds(*_resampled(are_paired(one, other), left, right))
 
@@ -136,6 +139,12 @@ def _resampled(paired: bool, one: Floats, other: Floats) -> tuple[Floats, Floats
 def are_paired(one: Sample, other: Sample) -> bool:
     """Whether both have the same seeds and depend on them."""
     return not (one.fixed or other.fixed) and np.array_equal(one.seeds, other.seeds)
+
+
+def have_enough(one: Sample, other: Sample) -> bool:
+    """Whether there are seeds to resample, and each method that depends on them has FEWEST_SEEDS."""
+    numbers = [len(sample.seeds) for sample in (one, other) if not sample.fixed]
+    return min(numbers, default=0) >= FEWEST_SEEDS
 
 
 def _significance(paired: bool, by_seed: Floats, means: list[Floats], rounding: float) -> Significance:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
@@ -12,7 +11,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from orchestrator.report.figures import Drawn
-from orchestrator.report.figures.style import STYLE
+from orchestrator.report.figures.plot import lay_out
+from orchestrator.report.figures.style import styled
 from orchestrator.report.panels.blocks import Section
 from orchestrator.report.pdf.blocks import Numbered, section_boxes
 from orchestrator.report.pdf.boxes import (
@@ -39,12 +39,13 @@ _HEADLINE = 38.0
 
 @dataclass(frozen=True)
 class Cover:
-    """The first page. `facts` are `(number, what it counts)`."""
+    """The first page. `facts` are `(number, what it counts)`; `banner` is what a reader must know first."""
 
     title: str
     questions: Sequence[str]
     facts: Sequence[tuple[str, str]]
     scenes: Sequence[str]
+    banner: str = ""
 
 
 def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Drawn) -> None:
@@ -58,7 +59,7 @@ def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Draw
     if shift:
         front = paginate(_cover(cover, [(s.title, starts[s.key] + shift) for s in sections]))
     metadata = {"Title": cover.title, "CreationDate": None, "Creator": None, "Producer": None}
-    with rc_context(STYLE), PdfPages(path, metadata=metadata) as document:
+    with styled(), PdfPages(path, metadata=metadata) as document:
         for number, page in enumerate([*front, *pages], 1):
             document.savefig(_page(page, number, "" if number == 1 else cover.title))
 
@@ -87,6 +88,10 @@ def _cover(cover: Cover, contents: Sequence[tuple[str, int]]) -> list[Box]:
     boxes += paragraph("Report of circuit-sweep: faithfulness against sparsity of circuits", QUIET, after=22)
     for question in cover.questions[:COVERED]:
         boxes += paragraph(clipped(question, 400), Face(size=12.5, italic=True), after=8)
+    if cover.banner:
+        told = paragraph(cover.banner, Face(size=10.5, bold=True), after=7)
+        boxes += [gap(6), Box(9, rules=[Rule(0, ROOM, 0, 1.2)], keep=True), *told]
+        boxes.append(Box(4, rules=[Rule(0, ROOM, 0, 1.2)]))
     boxes.append(gap(14))
     for value, what in cover.facts:
         boxes.append(
@@ -147,10 +152,9 @@ def _plots(page: Figure, rows: Sequence[Placed]) -> None:
         edges += [one.top, one.top + 72 * max(plot.size[1] for plot in one.box.plots)]
     heights = [below - above for above, below in zip(edges, edges[1:], strict=False)]
     rect = (LEFT / WIDTH, 1 - edges[-1] / HEIGHT, ROOM / WIDTH, (edges[-1] - TOP) / HEIGHT)
-    page.set_layout_engine(ConstrainedLayoutEngine(rect=rect, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
+    page.set_layout_engine(ConstrainedLayoutEngine(rect=rect, w_pad=0.05, h_pad=0.02, wspace=0, hspace=0))
     grid = GridSpec(len(heights), 2, figure=page, height_ratios=[max(height, 0.1) for height in heights])
     for number, one in enumerate(rows):
         for place, plot in enumerate(one.box.plots):
             plot.draw(page.add_subfigure(grid[2 * number + 1, place]), plot.rows)
-    page.draw_without_rendering()
-    page.set_layout_engine("none")
+    lay_out(page)

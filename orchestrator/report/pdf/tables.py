@@ -1,4 +1,5 @@
-"""Tables in paged output: three rules, heads on several lines, the head again on every page."""
+"""Tables in paged output: three rules, heads on several lines, the head again on every page. Consecutive rows
+of one scene stand under its name."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,27 +30,50 @@ _SCALES = (1.0, 0.88, 0.76)  # of the type, the first that gives text room
 def table_boxes(table: Table) -> list[Box]:
     if not table.columns or not table.rows:
         return []
-    rows = [[clipped(cell, CELL_LENGTH) for cell in row] for row in table.rows[:ROWS]]
+    grouped = len(table.columns) > 1 and table.columns[0].title == "Scene"
+    columns, shown = table.columns[grouped:], table.rows[:ROWS]
+    rows = [[clipped(cell, CELL_LENGTH) for cell in row[grouped:]] for row in shown]
     for scale in _SCALES:
-        faces = [_scaled(CODE if column.code else CELL, scale) for column in table.columns]
+        faces = [_scaled(CODE if column.code else CELL, scale) for column in columns]
         heads = replace(_scaled(CELL, scale), bold=True)
-        room, eased = _widths(table.columns, rows, faces, heads)
+        room, eased = _widths(columns, rows, faces, heads)
         if eased:
             break
     end = sum(room) + _space(room) * (len(room) - 1)
-    wrapped = [lines(column.title, heads, room[place]) for place, column in enumerate(table.columns)]
-    head = _row(table.columns, wrapped, [heads] * len(room), room, at_bottom=True)
+    wrapped = [lines(column.title, heads, room[place]) for place, column in enumerate(columns)]
+    head = _row(columns, wrapped, [heads] * len(room), room, at_bottom=True)
     head = replace(head, keep=True, rules=[Rule(0, end, 0, 0.9), Rule(0, end, head.height - 2.5, 0.5)])
-    boxes = [head]
-    for cells in rows:
+    boxes, scene, above = [head], None, head
+    for number, (row, cells) in enumerate(zip(shown, rows, strict=True), 1):
+        if grouped and row[0] != scene:
+            scene = row[0]
+            named = _scene(scene, replace(heads, bold=False, italic=True))
+            boxes += [replace(line, head=head) for line in named]
+            above = _under(head, named)
         told = [lines(cell, face, space) for cell, face, space in zip(cells, faces, room, strict=True)]
-        boxes.append(replace(_row(table.columns, told, faces, room), head=head))
+        boxes.append(replace(_row(columns, told, faces, room), head=above, keep=number == len(rows) - 1))
     last = boxes[-1]
     boxes[-1] = replace(last, height=last.height + 4, rules=[Rule(0, end, last.height + 1, 0.9)])
     if len(table.rows) > ROWS:
         told = f"The first {ROWS} of {len(table.rows):,} rows; report.html shows more."
         boxes += paragraph(told, QUIET, after=2)
     return [*boxes, gap(9)]
+
+
+def _scene(name: str, face: Face) -> list[Box]:
+    """The name above a scene's rows, with a little room above it."""
+    first, *others = paragraph(clipped(name, CELL_LENGTH), face, after=0, keep=True)
+    lower = [replace(text, y=text.y + 3) for text in first.texts]
+    return [replace(first, height=first.height + 3, texts=lower), *others]
+
+
+def _under(head: Box, named: Sequence[Box]) -> Box:
+    """A head with the name of the scene whose rows go on below it."""
+    texts, height = list(head.texts), head.height
+    for line in named:
+        texts += [replace(text, y=text.y + height) for text in line.texts]
+        height += line.height
+    return replace(head, texts=texts, height=height)
 
 
 def _scaled(face: Face, scale: float) -> Face:
@@ -66,10 +90,11 @@ def _widths(
         cells = max(width(printable(row[place], face), face) for row in rows)
         needed.append(max(cells, longest_word([column.title], heads)) + 0.5)
     room = ROOM - _GAP * (len(columns) - 1)
-    titles = (width(printable(column.title, heads), heads) for column in columns)
-    better = [max(value, title / 2) for value, title in zip(needed, titles, strict=True)]  # two lines of head
-    if sum(better) <= room:
-        return better, True
+    titles = [width(printable(column.title, heads), heads) + 0.5 for column in columns]
+    for share in (1, 2):  # heads on one line, or about two
+        better = [max(value, title / share) for value, title in zip(needed, titles, strict=True)]
+        if sum(better) <= room:
+            return better, True
     if sum(needed) <= room:
         return needed, True
     text = [place for place, column in enumerate(columns) if not column.numeric]

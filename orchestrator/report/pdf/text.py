@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font, LoadFlags
 
 LEADING = 1.28  # of the size, from one baseline to the next
+_SIZE = 100  # in points, at which letters are measured
 INK, GREY = "#101828", "#667085"
 
 
@@ -46,20 +47,23 @@ HEADING = Face(size=10.5, bold=True)
 
 
 def width(text: str, face: Face) -> float:
-    return _unit_width(text, face.family, face.bold, face.italic) * face.size
+    """The sum of its letters' advances: kerning, which brings some nearer to each other, is left out."""
+    return sum(_advance(letter, face.family, face.bold, face.italic) for letter in text) * face.size
 
 
-@lru_cache(maxsize=50_000)
-def _unit_width(text: str, family: str, bold: bool, italic: bool) -> float:
+@lru_cache(maxsize=10_000)
+def _advance(letter: str, family: str, bold: bool, italic: bool) -> float:
+    """Of a face of size 1."""
     font = _file(family, bold, italic)
-    font.set_size(100, 72)
-    font.set_text(text, 0, flags=LoadFlags.NO_HINTING)
-    return font.get_width_height()[0] / 64 / 100
+    return font.load_char(ord(letter), flags=LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / _SIZE
 
 
 @lru_cache
 def _file(family: str, bold: bool, italic: bool) -> FT2Font:
-    return get_font(findfont(Face(family, 10, bold, italic).font))
+    """A font of our own: those of matplotlib's cache keep what was last set, by whoever used them."""
+    font = FT2Font(findfont(Face(family, 10, bold, italic).font))
+    font.set_size(_SIZE, 72)
+    return font
 
 
 @lru_cache
@@ -76,16 +80,16 @@ def printable(text: str, face: Face) -> str:
 
 def lines(text: str, face: Face, room: float) -> list[str]:
     """The text broken between words, and within a word only where it alone is wider than `room`."""
-    text, found = printable(text, face), [""]
-    for word in text.split(" "):
-        longer = f"{found[-1]} {word}" if found[-1] else word
-        if width(longer, face) <= room:
-            found[-1] = longer
+    found, used, space = [""], 0.0, width(" ", face)
+    for word in printable(text, face).split(" "):
+        wide = width(word, face)
+        if found[-1] and used + space + wide <= room:
+            found[-1] += f" {word}"
+            used += space + wide
             continue
-        if found[-1]:
-            found.append("")
         *full, rest = _pieces(word, face, room)
-        found[-1:] = [*full, rest]
+        found[len(found) - (not found[-1]) :] = [*full, rest]
+        used = width(rest, face)
     return found
 
 
