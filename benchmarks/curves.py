@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from orchestrator.report.findings import Findings
-from orchestrator.report.panels.faithfulness import curve_cost, smallest_budgets
+from orchestrator.report.panels.curves import device_seconds, trials_of
+from orchestrator.report.panels.faithfulness import smallest_budgets
 from orchestrator.report.scenes import Curve, Scene
 from orchestrator.results import Results
 from orchestrator.statistics.pareto import bands
@@ -55,9 +56,12 @@ def _row(findings: Findings, curve: Curve, budgets: np.ndarray, metric: str) -> 
     cells = [f"{medians[size]:.2f}" if size in medians else "" for size in budgets.tolist()]
     found = smallest_budgets(curve, metric)[0.10]
     faithful = ", ".join(f"{one.edges:,}" if one.edges is not None else one.state for one in found)
-    cost = curve_cost(findings, curve)
-    passes = " / ".join(f"{cost[name]:,}" for name in ("examples", "backward_examples"))
-    told = [faithful, str(cost["trials"]), passes, f"{cost['device_seconds'] / 60:.0f}"]
+    trials = trials_of(findings, curve)
+    passes = " / ".join(
+        f"{sum(trial[name] or 0 for trial in trials):,}" for name in ("examples", "backward_examples")
+    )
+    minutes = sum(device_seconds(trial) for trial in trials) / 60
+    told = [faithful, str(len(trials)), passes, f"{minutes:.0f}"]
     return [curve.method, str(len(curve.all_seeds)), *cells, *told]
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 Embeddings = Literal["maskable", "always_on"]
+MAX_PAIRS = 2**29  # writers × readers; the largest published models have 3.4e8 (126 layers of 128 heads)
 
 
 @dataclass(frozen=True, order=True)
@@ -64,6 +65,9 @@ class Shape:
             )
         if type(self.parallel_residual) is not bool:
             raise ValueError(f"parallel_residual must be true or false, not {self.parallel_residual!r}")
+        writers, readers = self.size
+        if writers * readers > MAX_PAIRS:
+            raise ValueError(f"{writers:,} writers and {readers:,} readers are more than any model has")
 
     @property
     def size(self) -> tuple[int, int]:

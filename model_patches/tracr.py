@@ -23,6 +23,8 @@ from model_patches.graph import EdgeGraph, Shape
 FORMAT = "circuit-sweep/tracr/1"
 BUILTIN = ("reverse", "xproportion")
 NUMERICAL_TOLERANCE = 1e-3
+MAX_BYTES = 64 * 2**20  # of a description
+MAX_LENGTH = 64  # tokens: no larger domain can be listed
 MAX_SIZE = 2**20  # of anything in a config: products of three stay countable
 
 
@@ -206,7 +208,7 @@ class TracrProgram:
         yield "bos, pad and vocab are distinct", len(named) == len(self.vocab) + 2
         seq = self.max_seq_len + 1
         yield "positions are those of BOS and max_seq_len tokens", config.max_position_embeddings == seq
-        yield "length lies between 1 and max_seq_len", 1 <= self.length <= self.max_seq_len
+        yield "length lies between 1 and max_seq_len", 1 <= self.length <= min(self.max_seq_len, MAX_LENGTH)
         scored = [position for position in range(1, self.length + 1) if position in self.scored_positions]
         yield "scored positions lie after BOS, in order", list(self.scored_positions) == scored != []
         yield "expected has a row for each input", len(self.outputs) == len(self.vocab) ** self.length
@@ -297,6 +299,8 @@ def _read_description(path: Path) -> dict[str, Any]:
 
     Raises OSError, KeyError, TypeError or ValueError.
     """
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"found {size:,} bytes; allowed: at most {MAX_BYTES:,}")
     data: Any = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f"format is not {FORMAT}")

@@ -19,6 +19,7 @@ from orchestrator.task_cli import task
 from orchestrator.wording import printable
 
 if TYPE_CHECKING:
+    from orchestrator.room import Node
     from trainers.folder import Folder
 
 MIN_WATCH_SECONDS = 5
@@ -118,8 +119,12 @@ def main() -> None:
 @spec_argument
 @runs_option
 @smoke_option
+@click.option(
+    "--address", metavar="HOST:PORT", help="Of the Ray cluster to plan for.  [default: this machine]"
+)
+@click.option("--probe", is_flag=True, help="Run a few steps of each kind of trial here, to tell the time.")
 @json_option
-def plan(spec: Path, runs: str, smoke: bool, as_json: bool) -> None:
+def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, as_json: bool) -> None:
     """Show the trials of SPEC, what is done already, and what the rest will cost. Changes nothing.
 
     \b
@@ -129,6 +134,7 @@ def plan(spec: Path, runs: str, smoke: bool, as_json: bool) -> None:
     from orchestrator import terminal
     from orchestrator.estimate import estimate
     from orchestrator.plan import plan as read_plan
+    from orchestrator.probe import probe as measure
     from orchestrator.smoke import smoke as cut_down
     from orchestrator.sweep import SweepSpec
     from trainers.folder import Folder
@@ -136,13 +142,23 @@ def plan(spec: Path, runs: str, smoke: bool, as_json: bool) -> None:
     folder = Folder.open(runs)
     sweep = SweepSpec.load(spec)
     planned = read_plan(cut_down(sweep) if smoke else sweep, folder)
-    cost = estimate(planned, folder)
+    probed = measure(planned, lambda line: click.echo(line, err=True)) if probe else None
+    cost = estimate(planned, folder, _nodes_of(address), probed)
     if as_json:
         click.echo(json.dumps(terminal.plan_json(planned, cost), indent=2))
         return
     click.echo(printable(terminal.plan_text(planned, cost)))
     if planned.missing:
         click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}{' --smoke' * smoke}")
+
+
+def _nodes_of(address: str | None) -> "list[Node] | None":
+    if address is None:
+        return None
+    from orchestrator.cluster import cluster, live_nodes
+
+    with cluster(address):
+        return live_nodes()
 
 
 @main.command()

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import ray
@@ -17,6 +17,7 @@ from ray._private.authentication.authentication_token_setup import (
 )
 from ray.exceptions import RayError
 
+from orchestrator.room import Node, amounts, asked, fits, ranks_on
 from trainers.resources import Resources
 from trainers.spec import SpecError
 
@@ -47,6 +48,7 @@ def cluster(address: str | None, verbose: bool = False) -> Iterator[None]:
     if not verbose:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ray_worker._worker_logs_enabled = verbose
+    _keep_secrets_to_ourselves()
     if ray.is_initialized():
         yield
         return
@@ -61,6 +63,15 @@ def cluster(address: str | None, verbose: bool = False) -> Iterator[None]:
         ray.shutdown()
 
 
+def _keep_secrets_to_ourselves() -> None:
+    """Tune copies AWS keys into its trials' runtime environments, which `ps`, Ray's logs and its dashboard
+    show. A Ray of our own inherits them; the nodes of a cluster need their own."""
+    from ray.tune.execution import class_cache
+
+    shown = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in shown if not name.startswith("AWS_")}
+
+
 def use_token_if_there_is_one() -> None:
     """Ray starts clusters with token authentication once a token exists, yet clients that are given
     an address send it only when told to (RAY_AUTH_MODE)."""
@@ -70,9 +81,6 @@ def use_token_if_there_is_one() -> None:
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     finally:
         token_log.setLevel(before)
-
-
-Node = dict[str, Any]  # {"id", "name", "address", "resources": {"CPU": 8.0, ...}, "free": {...}}
 
 
 def live_nodes(excluded: Collection[str] = ()) -> list[Node]:
@@ -100,73 +108,18 @@ def nodes_called(name: str) -> list[str]:
     ]
 
 
-def fits(resources: Resources, nodes: Sequence[Node], what: str = "resources") -> int:
-    """How many trials fit side by side on these nodes; with `what` "free", beside what runs there."""
-    ranks = [_ranks_on(node[what], resources) for node in nodes]
-    match resources.placement:
-        case "STRICT_PACK":
-            return sum(count // resources.ranks for count in ranks)
-        case "STRICT_SPREAD":
-            return _spread(ranks, resources.ranks)
-        case _:
-            return sum(ranks) // resources.ranks
-
-
-def require_room(resources: Resources, nodes: Sequence[Node]) -> None:
-    """Raises SpecError when not even one trial fits: it would wait for ever."""
-    if fits(resources, nodes):
-        return
-    found = sum(_ranks_on(node["resources"], resources) for node in nodes)
-    has = ", ".join(f"a node with {_amounts(node['resources'])}" for node in nodes) or "no live node"
-    raise SpecError(
-        f"resources: a trial asks for {_asked(resources)}, found room for {found}; the cluster has {has}. "
-        "Lower resources, use a larger cluster (--address), or wait for nodes that will join (--wait)"
-    )
-
-
 def missing(resources: Resources, excluded: Collection[str] = ()) -> str:
     """What a trial waits for, in words; empty when it has room."""
     nodes = live_nodes(excluded)
     if fits(resources, nodes, "free"):
         return ""
-    free = ", ".join(f"{node['name']}: {_amounts(node['free'])}" for node in nodes) or "no live node"
+    free = ", ".join(f"{node['name']}: {amounts(node['free'])}" for node in nodes) or "no live node"
     why = "is taken by others" if fits(resources, nodes) else "is not there yet"
-    ranks = sum(_ranks_on(node["free"], resources) for node in nodes)
+    ranks = sum(ranks_on(node["free"], resources) for node in nodes)
     return (
-        f"a trial asks for {_asked(resources)}; what is missing for {resources.ranks - ranks} of them {why}. "
+        f"a trial asks for {asked(resources)}; what is missing for {resources.ranks - ranks} of them {why}. "
         f"Free: {free}"
     )
-
-
-def _ranks_on(has: Mapping[str, float], resources: Resources) -> int:
-    return min(int(has.get(name, 0) / amount + 1e-9) for name, amount in resources.rank_bundle.items())
-
-
-def _spread(ranks: Sequence[int], gang: int) -> int:
-    """Gangs of ranks on `gang` different nodes each; `ranks` are what the nodes have room for."""
-    gangs = 0
-    while sum(min(count, gangs + 1) for count in ranks) >= gang * (gangs + 1):
-        gangs += 1
-    return gangs
-
-
-def _asked(resources: Resources) -> str:
-    placed = "" if resources.placement == "PACK" else f", placed {resources.placement}"
-    return f"{resources.ranks} rank(s) with {_amounts(resources.rank_bundle)} each{placed}"
-
-
-def _amounts(resources: Mapping[str, float]) -> str:
-    """`8 CPU, 1 GPU, 4.0 GiB memory`, without what Ray keeps for itself."""
-    parts = [f"{resources.get('CPU', 0):g} CPU"]
-    for name, amount in resources.items():
-        hidden = name in ("CPU", "object_store_memory") or "_group_" in name or name.startswith("node:")
-        if not hidden and name != "memory":
-            parts.append(
-                f"{amount:g} {name}" if not name.startswith("accelerator_type:") else name.partition(":")[2]
-            )
-    if "memory" in resources:
-        parts.append(f"{resources['memory'] / 2**30:.1f} GiB memory")
-    return ", ".join(parts)
 
 
 def _start_local(verbose: bool) -> None:

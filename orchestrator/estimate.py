@@ -2,11 +2,14 @@
 
 import os
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.disk import predicted_disk
 from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.probe import Probed
+from orchestrator.room import Node, fits
 from orchestrator.trial_result import read_result
 from orchestrator.weights import parameter_count
 from trainers.folder import Folder
@@ -15,7 +18,7 @@ from trainers.result import TrialResult
 from trainers.spec import SpecError
 from trainers.trial import TrialSpec
 
-Basis = Literal["measured", "guessed from the model's size", "unknown"]
+Basis = Literal["measured", "probed", "guessed from the model's size", "unknown"]
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 PROCESS_BYTES = 600 * 2**20  # a Python process with torch, transformers and DeepSpeed
 # Of a tiny model on a CPU: nearly all of it is the engine's own time.
@@ -39,33 +42,61 @@ class PlanEstimate:
     """Of the trials of a plan that have no result yet.
 
     `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
-    (as many as fit on this machine, if the sweep does not say; no more than trials).
-    `memory_bytes` is of the largest rank.
+    (as many as fit, if the sweep does not say; no more than trials). `node_hours` count `nodes` for
+    that long. `memory_bytes` is of the largest rank, `disk_bytes` what the results will add, and
+    `checkpoint_bytes` what running trials take beside that, at most; None is unknown.
     """
 
     seconds: float
     unknown: int
     bases: tuple[Basis, ...]
     lanes: int | None
+    nodes: int
     memory_bytes: int | None
+    disk_bytes: int | None
+    checkpoint_bytes: int | None
+
+    @property
+    def wall_seconds(self) -> float:
+        return self.seconds / (self.lanes or 1)
+
+    @property
+    def node_hours(self) -> float:
+        return self.nodes * self.wall_seconds / 3600
 
 
-def estimate(plan: Plan, runs: Folder) -> PlanEstimate:
-    """Reads earlier results in the runs folder; starts nothing, loads no model."""
+def estimate(
+    plan: Plan,
+    runs: Folder,
+    nodes: Sequence[Node] | None = None,
+    probed: Mapping[str, Probed] | None = None,
+) -> PlanEstimate:
+    """Reads earlier results in the runs folder; starts nothing, loads no model. `nodes` are those of a
+    cluster; without them, this machine."""
     resources = plan.sweep.resources
     earlier = list(_complete_results(plan, runs))
-    each = [estimate_trial(trial, resources, earlier) for trial in plan.missing]
+    each = [estimate_trial(trial, resources, earlier, probed or {}) for trial in plan.missing]
     known = [one.seconds for one in each if one.seconds is not None]
+    lanes = _lanes(resources, len(each), nodes)
+    disk = predicted_disk(plan.missing, runs, earlier, lanes or 1)
     return PlanEstimate(
         seconds=sum(known),
         unknown=len(each) - len(known),
         bases=tuple(sorted({one.basis for one in each})),
-        lanes=_lanes(resources, len(each)),
+        lanes=lanes,
+        nodes=1 if nodes is None else len(nodes),
         memory_bytes=max((one.memory_bytes for one in each if one.memory_bytes is not None), default=None),
+        disk_bytes=disk and disk.results,
+        checkpoint_bytes=disk and disk.checkpoints,
     )
 
 
-def estimate_trial(trial: PlannedTrial, resources: Resources, earlier: Sequence[TrialResult]) -> Estimate:
+def estimate_trial(
+    trial: PlannedTrial,
+    resources: Resources,
+    earlier: Sequence[TrialResult],
+    probed: Mapping[str, Probed] | None = None,
+) -> Estimate:
     """Measured: the median seconds per planned step of complete trials with the same model, task,
     method and ranks, times this trial's steps, and their peak memory."""
     steps = max(1, trial.spec.method.steps_planned())
@@ -76,6 +107,8 @@ def estimate_trial(trial: PlannedTrial, resources: Resources, earlier: Sequence[
         per_step = statistics.median(result.seconds / _steps_planned(result) for result in alike)
         peak = max(result.peak_memory_bytes for result in alike)
         return Estimate("measured", per_step * steps, None if base is None else base + peak)
+    if probed and trial.kind in probed:
+        return Estimate("probed", probed[trial.kind].seconds(steps), base)
     if parameters is None or parameters > TINY_PARAMETERS or resources.gpus_per_rank:
         return Estimate("unknown", None, base)
     return Estimate("guessed from the model's size", TRIAL_SECONDS + steps * STEP_SECONDS, base)
@@ -86,12 +119,15 @@ def _weight_bytes(trial: PlannedTrial, parameters: int, resources: Resources) ->
     return total // resources.ranks if resources.zero_stage == 3 else total
 
 
-def _lanes(resources: Resources, missing: int) -> int | None:
+def _lanes(resources: Resources, missing: int, nodes: Sequence[Node] | None) -> int | None:
     """A lane without a trial is never started; None is unknown."""
-    lanes = resources.lanes
-    if lanes is None and not resources.gpus_per_rank:
-        lanes = int((os.cpu_count() or 1) / (resources.ranks * resources.cpus_per_rank))
-    return None if lanes is None else max(1, min(lanes, missing))
+    room: int | None = None
+    if nodes is not None:
+        room = fits(resources, nodes)
+    elif not resources.gpus_per_rank and resources.lanes is None:
+        room = int((os.cpu_count() or 1) / (resources.ranks * resources.cpus_per_rank))
+    counts = [count for count in (resources.lanes, room, missing) if count is not None]
+    return max(1, min(counts)) if resources.lanes or room is not None else None
 
 
 def _complete_results(plan: Plan, runs: Folder) -> Iterator[TrialResult]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ray import tune
 
 from orchestrator.attempt import Owner
-from orchestrator.cluster import cluster, fits, live_nodes, missing, nodes_called, require_room
+from orchestrator.cluster import cluster, live_nodes, missing, nodes_called
 from orchestrator.code_version import code_version
 from orchestrator.control import Control
 from orchestrator.faults import Failure, failures
@@ -23,6 +23,7 @@ from orchestrator.lease import elsewhere
 from orchestrator.observers import Notice, NoticeKind, Observer
 from orchestrator.plan import Plan, PlannedTrial, clear_the_way
 from orchestrator.relay import Relay
+from orchestrator.room import fits, require_room
 from orchestrator.scheduling import POLL_SECONDS, PlanOrder, Stop, Watch, Why
 from orchestrator.supervisor import Decision, Supervisor
 from trainers.folder import Folder

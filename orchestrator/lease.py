@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.attempt import Attempt, Owner
 from trainers.folder import Folder
@@ -41,7 +41,7 @@ class Holder(BaseModel):
     sweep: str
     host: str
     machine: str  # host, boot and process namespace: where `pid` means something
-    pid: int
+    pid: int = Field(gt=0)
     process_started: float  # tells a process from a later one with the same pid
     started: str  # UTC, ISO 8601
     heartbeat: float  # Unix seconds

@@ -30,6 +30,7 @@ from orchestrator.mirror_values import (
     tags,
 )
 from trainers.folder import Folder
+from trainers.outside import parse_json
 from trainers.result import TrialResult
 
 EXPERIMENT = "circuit-sweep"
@@ -157,13 +158,13 @@ class Mirror:
     def catch_up(self, trial_id: str) -> None:
         """Logs what progress.jsonl holds and the run does not."""
         content = (self._runs / "trials" / trial_id).read("progress.jsonl") or b""
-        by_step: dict[tuple[str, int], dict[str, Any]] = {}
+        by_step: dict[tuple[str, int], tuple[list[Metric], float]] = {}
         for line in content.splitlines():
-            with suppress(ValueError):  # the last line may be torn
-                report = json.loads(line)
-                by_step[str(report.get("phase")), int(report["step"])] = report
-        reports = ((step_metrics(progress_of(line)), float(line.get("time", 0))) for line in by_step.values())
-        self.log(trial_id, reports)
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # the last line may be torn
+                report = parse_json(line)
+                told = step_metrics(progress_of(report)), float(report.get("time", 0))
+                by_step[str(report.get("phase")), int(report["step"])] = told
+        self.log(trial_id, by_step.values())
 
     def _experiment_id(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -232,7 +233,7 @@ def _fingerprint(trial: Folder) -> str:
 
 def _read_ids(folder: Folder) -> dict[str, str]:
     try:
-        ids = json.loads(folder.read(IDS) or b"{}")
+        ids = parse_json(folder.read(IDS) or b"{}")
     except ValueError:
         return {}  # the run is found by its tag
     return ids if isinstance(ids, dict) else {}

@@ -3,17 +3,21 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from model_patches.circuit import Circuit
 from orchestrator.drawing import draw, draw_circuit
 from orchestrator.trial_result import main_point
+from orchestrator.wording import printable
 from trainers.folder import Folder
+from trainers.outside import parse_json
 from trainers.progress import Progress
 from trainers.result import Point, TrialResult
 
 PARAM_CHARACTERS = 500  # what every MLflow server since 1.28 takes
 TAG_CHARACTERS = 5000
+NAME_CHARACTERS = 250
 SECRET = re.compile(r"(?i)([?&;][^=&;\s]*(?:secret|token|password|key|signature)[^=&;\s]*=)[^&;\s'\"]+")
 USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s'\"]+@")
 Metric = tuple[str, float, int]  # name, value, step
@@ -26,17 +30,20 @@ def masked(text: str) -> str:
 
 def params(spec: Mapping[str, Any]) -> dict[str, str]:
     """The spec by dotted path; fields without a value are left out, long values are cut."""
-    return {path: _cut(masked(text), PARAM_CHARACTERS) for path, text in _flattened(spec)}
+    return {metric_name(path): _cut(masked(text), PARAM_CHARACTERS) for path, text in _flattened(spec)}
 
 
 def run_name(spec: Mapping[str, Any], trial_id: str) -> str:
     """What tells a trial's run from its neighbours in MLflow's list."""
-    method = spec.get("method", {})
-    parts = [spec.get("task", {}).get("name"), method.get("name"), method.get("variant")]
+    task, method = (
+        part if isinstance(part := spec.get(name), Mapping) else {} for name in ("task", "method")
+    )
+    parts = [task.get("name"), method.get("name"), method.get("variant")]
     for name in ("target_sparsity", "penalty"):
-        if method.get(name) is not None:
-            parts.append(f"{name} {method[name]:g}")
-    return " ".join(str(part) for part in (*parts, f"seed {spec.get('seed')}", trial_id[:6]) if part)
+        if isinstance(value := method.get(name), int | float):
+            parts.append(f"{name} {value:g}")
+    told = " ".join(str(part) for part in (*parts, f"seed {spec.get('seed')}", trial_id[:6]) if part)
+    return _cut(" ".join(told.split()), NAME_CHARACTERS)
 
 
 def step_metrics(progress: Progress) -> list[Metric]:
@@ -91,7 +98,9 @@ def tags(result: TrialResult) -> dict[str, str]:
     if result.warnings:
         found["warnings"] = "\n".join(result.warnings)
     return {
-        name: _cut(masked(str(value)), TAG_CHARACTERS) for name, value in found.items() if value is not None
+        metric_name(name): _cut(masked(str(value)), TAG_CHARACTERS)
+        for name, value in found.items()
+        if value is not None
     }
 
 
@@ -110,13 +119,16 @@ def files(trial: Folder, result: TrialResult) -> Iterator[tuple[str, bytes]]:
     listed = trial.read(point.circuit.replace("circuit-", "edges-").replace(".safetensors", ".json"))
     if listed is not None:
         yield "edges.json", listed
-        edges = [(writer, reader) for writer, reader in json.loads(listed)]
-        yield "circuit.png", _picture(circuit, edges, _title(result, point))
+        with suppress(ValueError, TypeError):  # a damaged list has no picture
+            edges = [(str(writer), str(reader)) for writer, reader in parse_json(listed)]
+            yield "circuit.png", _picture(circuit, edges, _title(result, point))
 
 
 def metric_name(name: str) -> str:
-    """With only the characters that MLflow allows in a metric's name."""
-    return re.sub(r"[^\w./ :-]", "_", name)
+    """As MLflow allows names of metrics, params and tags: few characters, no path that leads anywhere."""
+    plain = name.replace(" · ", " - ")  # between the parts of a title
+    parts = re.sub(r"[^\w./ :-]", "_", plain[:NAME_CHARACTERS]).split("/")
+    return "/".join(part if part.strip(".") else "_" for part in parts if part) or "_"
 
 
 def _picture(circuit: bytes | None, edges: list[tuple[str, str]], title: str) -> bytes:
@@ -130,7 +142,7 @@ def _picture(circuit: bytes | None, edges: list[tuple[str, str]], title: str) ->
 def _title(result: TrialResult, point: Point) -> str:
     group = result.group
     what = f"{group.model}, {group.task}, {group.method}, " if group else ""
-    return f"{what}seed {result.seed}: {point.num_edges:,} of {point.num_edges_total:,} edges"
+    return printable(f"{what}seed {result.seed}: {point.num_edges:,} of {point.num_edges_total:,} edges")
 
 
 def _point_values(point: Point) -> list[tuple[str, float]]:

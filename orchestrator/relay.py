@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.attempt import Attempt
 from orchestrator.faults import Failure, record
+from orchestrator.mirror_values import masked
 from orchestrator.observers import Notice, Observer
 from orchestrator.trial_result import read_result
+from orchestrator.wording import printable
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources
@@ -117,7 +119,7 @@ class Relay:
 def shorten(error: str) -> str:
     """The last lines of an error, without terminal colours and Python's underlining."""
     lines = [line for line in ANSI.sub("", error).strip().splitlines() if line.strip(" ^~")]
-    text = "\n".join(lines[-ERROR_LINES:])
+    text = "\n".join(printable(masked(line)) for line in lines[-ERROR_LINES:])
     return text if len(text) <= ERROR_CHARACTERS else "…" + text[-ERROR_CHARACTERS:]
 
 

@@ -1,17 +1,17 @@
 """SweepRecord: what a sweep folder says it is, and sweeps of one name told apart by their runs folders."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-import yaml
-
 from orchestrator.trial_result import EPSILON
+from orchestrator.yaml_source import MAX_BYTES, parse_yaml
 from trainers.folder import Folder
+from trainers.outside import MAX_JSON, is_name, parse_json
 from trainers.spec import SpecError
 
 OWN_DIVERGENCE = "divergence"
+MAX_SNAPSHOT = 4 * MAX_BYTES  # what a sweep file of the allowed size becomes with all defaults written out
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,6 @@ class SweepRecord:
     homes: tuple[Folder, ...] = ()
 
 
-def parent(folder: Folder) -> Folder:
-    """The folder above."""
-    above = (text.rpartition("/")[0] or "/" for text in (folder.path, folder.location))
-    return Folder(folder.filesystem, *above)
-
-
 def sweeps_in(folder: Folder, problems: list[Problem]) -> tuple[list[SweepRecord], Folder]:
     """The sweeps that `folder` stands for, and its runs folder.
 
@@ -51,7 +45,7 @@ def sweeps_in(folder: Folder, problems: list[Problem]) -> tuple[list[SweepRecord
     """
     names = folder.names()
     if "trials.json" in names or "sweep.yaml" in names:
-        return [_read_sweep(folder, problems)], parent(folder)
+        return [_read_sweep(folder, problems)], folder.parent
     sweeps = []
     for name in names:
         inside = folder / name
@@ -80,7 +74,7 @@ def told_apart(sweeps: Iterable[SweepRecord]) -> tuple[SweepRecord, ...]:
             plan = frozenset(sweep.trial_ids)
             by_plan[plan] = _joined(by_plan.get(plan), sweep)
         if len(by_plan) > 1:
-            labels = short_names([parent(sweep.homes[0]) for sweep in by_plan.values()])
+            labels = short_names([sweep.homes[0].parent for sweep in by_plan.values()])
             different = zip(by_plan.values(), labels, strict=True)
             found += [replace(sweep, name=f"{name} ({label})") for sweep, label in different]
         else:
@@ -106,7 +100,6 @@ def _joined(known: SweepRecord | None, new: SweepRecord) -> SweepRecord:
 
 
 def _read_sweep(folder: Folder, problems: list[Problem]) -> SweepRecord:
-    name = folder.path.rpartition("/")[2]
     snapshot = _snapshot(folder, problems)
     objectives = snapshot.get("objectives")
     objectives = objectives if isinstance(objectives, dict) else {}
@@ -116,15 +109,17 @@ def _read_sweep(folder: Folder, problems: list[Problem]) -> SweepRecord:
         epsilon = EPSILON
     faithfulness = str(objectives.get("faithfulness", OWN_DIVERGENCE))
     question = str(snapshot.get("question") or "")
-    return SweepRecord(name, question, float(epsilon), faithfulness, _planned(folder, problems), (folder,))
+    planned = _planned(folder, problems)
+    return SweepRecord(folder.name, question, float(epsilon), faithfulness, planned, (folder,))
 
 
 def _snapshot(folder: Folder, problems: list[Problem]) -> Mapping[str, object]:
     try:
-        snapshot = yaml.safe_load(folder.read("sweep.yaml") or b"") or {}
+        text = (folder.read("sweep.yaml", MAX_SNAPSHOT) or b"").decode()
+        snapshot = parse_yaml(text, "sweep.yaml").data or {}
         if not isinstance(snapshot, dict):
             raise ValueError("not a mapping")
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         what = str(error).partition("\n")[0]
         problems.append(Problem(f"{folder.location}/sweep.yaml", f"cannot be read: {what}"))
         return {}
@@ -134,12 +129,12 @@ def _snapshot(folder: Folder, problems: list[Problem]) -> Mapping[str, object]:
 def _planned(folder: Folder, problems: list[Problem]) -> tuple[str, ...]:
     where = f"{folder.location}/trials.json"
     try:
-        planned = json.loads(folder.read("trials.json") or b"null")
+        planned = parse_json(folder.read("trials.json", MAX_JSON) or b"null")
     except ValueError as error:
         what = str(error).partition("\n")[0]
         problems.append(Problem(where, f"cannot be read: {what}"))
         return ()
-    if isinstance(planned, list) and all(isinstance(item, str) for item in planned):
+    if isinstance(planned, list) and all(map(is_name, planned)):
         return tuple(dict.fromkeys(planned))
     state = "is missing" if planned is None else "is not a list of trial ids"
     problems.append(Problem(where, f"{state}: the sweep's trials are not known; run the sweep again"))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from orchestrator.wording import printable
+
 if TYPE_CHECKING:
     from trainers.evaluation.knows import Knowledge
     from trainers.evaluation.show import Scored, ShownExample, ShownTask
@@ -61,7 +63,7 @@ def show(
     if as_json:
         click.echo(json.dumps(_as_json(shown), indent=2))
     else:
-        click.echo(_as_text(shown, number, trials))
+        click.echo(printable(_as_text(shown, number, trials)))
 
 
 def _trial(spec: Path, number: int) -> tuple["TrialSpec", int]:

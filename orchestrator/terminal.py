@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.estimate import PlanEstimate
 from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.room import amounts
 from orchestrator.settings import varied
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.wording import count, duration, percent, significant
@@ -48,7 +49,12 @@ def plan_json(plan: Plan, cost: PlanEstimate) -> dict[str, Any]:
             "trials_unknown": cost.unknown,
             "basis": list(cost.bases),
             "lanes": cost.lanes,
+            "waves": -(-len(plan.missing) // cost.lanes) if cost.lanes else None,
+            "nodes": cost.nodes,
+            "node_hours": None if cost.unknown else cost.node_hours,
             "memory_bytes_per_rank": cost.memory_bytes,
+            "disk_bytes": cost.disk_bytes,
+            "checkpoint_bytes": cost.checkpoint_bytes,
         },
         "problems": list(plan.problems),
         "trials": [
@@ -91,20 +97,32 @@ def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
     missing = len(plan.missing)
     if not missing:
         return ["time      nothing is missing"]
-    memory = "unknown" if cost.memory_bytes is None else f"about {cost.memory_bytes / 2**30:.1f} GiB"
+    resources = plan.sweep.resources
+    lines = [f"trial     {count(resources.ranks, 'rank')}, each with {amounts(resources.rank_bundle)}"]
+    if cost.lanes:
+        waves = -(-missing // cost.lanes)
+        lines.append(f"waves     {waves:,}, on {count(cost.lanes, 'lane')} ({count(cost.nodes, 'node')})")
     known = missing - cost.unknown
-    time = "unknown"
     if known:
         basis = " and ".join(basis for basis in cost.bases if basis != "unknown")
-        lanes = ""
-        if cost.lanes and cost.lanes > 1:
-            lanes = f", {duration(cost.seconds / cost.lanes)} on {cost.lanes} lanes"
-        time = f"about {duration(cost.seconds)} on one lane{lanes} ({basis})"
-    if known and cost.unknown:
-        time += f"; unknown for {count(cost.unknown, 'more trial')}"
-    if not known:
-        time += ": no trial of this kind has run in this runs folder yet"
-    return [f"time      {time}", f"memory    {memory} per rank"]
+        several = cost.lanes is not None and cost.lanes > 1
+        lanes = f", {duration(cost.wall_seconds)} on {cost.lanes} lanes" * several
+        more = f"; unknown for {count(cost.unknown, 'more trial')}" * bool(cost.unknown)
+        lines.append(f"time      about {duration(cost.seconds)} on one lane{lanes} ({basis}){more}")
+        lines.append(f"cost      about {significant(cost.node_hours)} node-hours")
+    else:
+        lines.append("time      unknown: no trial of this kind has run here yet (--probe measures)")
+    return [
+        *lines,
+        f"memory    {_size(cost.memory_bytes)} per rank",
+        f"disk      {_size(cost.disk_bytes)} for results, {_size(cost.checkpoint_bytes)} while trials run",
+    ]
+
+
+def _size(number: int | None) -> str:
+    if number is None:
+        return "unknown"
+    return f"about {number / 2**30:.1f} GiB" if number >= 2**27 else f"about {number / 2**20:.0f} MiB"
 
 
 def _sweep_lines(sweep: SweepStatus) -> list[str]:

@@ -39,6 +39,7 @@ UPLOAD_SECONDS = 60.0  # for the report of some megabytes
 PATIENCE_SECONDS = 20.0  # at a sweep's end, for an MLflow that makes no headway
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password that a URI may hold
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }

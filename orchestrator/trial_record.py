@@ -1,12 +1,12 @@
 """TrialRecord: a trial folder as it is now; read again only when its result has changed."""
 
-import json
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.trial_result import RESULT, read_result
 from trainers.folder import Folder
+from trainers.outside import MAX_JSON, parse_json
 from trainers.result import TrialResult
 
 Status = Literal["complete", "failed", "unreadable", "unfinished"]
@@ -41,7 +41,7 @@ def read_trial(folder: Folder, trial_id: str, known: Known) -> TrialRecord:
 
 
 def _read(folder: Folder, trial_id: str, stamp: tuple[int, int] | None) -> TrialRecord:
-    spec = _read_spec(folder)
+    spec = read_spec(folder)
     try:
         result, problem = read_result(folder)
     except OSError as error:
@@ -53,10 +53,10 @@ def _read(folder: Folder, trial_id: str, stamp: tuple[int, int] | None) -> Trial
     return TrialRecord(trial_id, result.status, folder, result, result.spec, result.error, stamp)
 
 
-def _read_spec(folder: Folder) -> dict[str, Any] | None:
+def read_spec(folder: Folder) -> dict[str, Any] | None:
     """What the folder says was asked; None when the trial has not been started."""
     try:
-        spec = json.loads(folder.read("spec.json") or b"null")
+        spec = parse_json(folder.read("spec.json", MAX_JSON) or b"null")
     except (ValueError, OSError):
         return None
     return spec if isinstance(spec, dict) else None

@@ -3,7 +3,9 @@
 from pydantic import ValidationError
 
 from trainers.folder import Folder
+from trainers.outside import MAX_JSON, is_name
 from trainers.result import RESULT_SCHEMA, Point, TrialResult
+from trainers.spec import SpecError, shortened
 
 RESULT = "result.json"
 SPLITS = ("train", "validation", "test")
@@ -17,16 +19,18 @@ def read_result(trial: Folder) -> tuple[TrialResult | None, str]:
 
     A result counts only under this version's schema and in the folder of its own trial.
     """
-    content = trial.read(RESULT)
-    if content is None:
-        return None, ""
     try:
+        content = trial.read(RESULT, MAX_JSON)
+        if content is None:
+            return None, ""
         result = TrialResult.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         return None, f"{RESULT}: not a result ({f'{where}: ' if where else ''}{first['msg']})"
-    misfit = _misfit(result, trial.path.rstrip("/").rpartition("/")[2])
+    except SpecError as error:
+        return None, str(error)
+    misfit = _misfit(result, trial.name)
     return (None, f"{RESULT}: {misfit}") if misfit else (result, "")
 
 
@@ -58,6 +62,9 @@ def _misfit(result: TrialResult, trial_id: str) -> str:
         return f"the result of trial {result.trial_id}"
     if result.result_schema != RESULT_SCHEMA:
         return f"written with schema {result.result_schema}; readable: {RESULT_SCHEMA}"
+    files = [point.circuit for point in result.points] + [result.test_values or RESULT]
+    if strange := [name for name in files if not is_name(name)]:
+        return f"found the file {shortened(strange[0])}; allowed: files of the trial's folder"
     unknown = {split for point in result.points for split in point.metrics} - set(SPLITS)
     return f"found metrics of {sorted(unknown)}; allowed: {', '.join(SPLITS)}" if unknown else ""
 

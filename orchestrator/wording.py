@@ -1,7 +1,21 @@
 """How numbers are written for people: in the report and on the terminal."""
 
 import math
+import re
 from collections.abc import Sequence
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """For a terminal: without characters that move its cursor, colour it or turn text round, which names
+    from outside may hold; `\\x1b` stands in their place."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def inert(text: str) -> str:
+    """For a cell of a CSV file: what a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def count(value: int, noun: str = "") -> str:

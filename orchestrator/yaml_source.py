@@ -100,7 +100,7 @@ def parse_yaml(text: str, name: str) -> Source:
         raise SpecError(f"{name}{where}: not YAML:{context} {error.problem}".replace("\n", " ")) from None
     except yaml.YAMLError as error:
         raise SpecError(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
-    except RecursionError:
+    except (RecursionError, MemoryError):
         raise SpecError(f"{name}: found values nested hundreds of levels deep") from None
     return Source(name, data, reading.lines)
 

@@ -20,6 +20,7 @@ import pytest
 import ray
 
 CPUS = 2
+HEAD_HOST = "127.0.0.2"
 START_LIMIT = 120.0  # seconds
 OBJECT_STORE_BYTES = 200 * 2**20
 
@@ -77,20 +78,12 @@ class Head:
 
 @contextmanager
 def ray_head(cpus: int = CPUS) -> Iterator[Head]:
-    """`ray start --head --block` with free ports on 127.0.0.2, which Ray leaves as it is."""
-    host = "127.0.0.2"
+    """A head that is there for as long as the block."""
     with ray_environment() as environment:
-        scripts = str(Path(sys.executable).parent)
-        environment |= {"PATH": f"{scripts}:{environment['PATH']}", "RAY_AUTH_MODE": "token"}
-        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        gcs, dashboard, client = free_ports(host, 3)
-        options = ["--head", f"--port={gcs}", f"--ray-client-server-port={client}", "--disable-usage-stats"]
-        options += [f"--dashboard-host={host}", f"--dashboard-port={dashboard}"]
-        process, log, _ = _start(host, cpus, options, environment)
+        head = head_in(environment)
+        process = start_head(head, cpus)
         try:
-            _wait_for(host, dashboard, process, log)
-            folder = Path(environment["RAY_TMPDIR"])
-            yield Head(f"{host}:{gcs}", f"http://{host}:{dashboard}", folder, environment)
+            yield head
         finally:
             end(process)
 
@@ -99,14 +92,43 @@ def ray_head(cpus: int = CPUS) -> Iterator[Head]:
 def ray_node(
     head: Head, host: str, cpus: int = 1, resources: Mapping[str, float] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """`ray start --address`: another node of the head's cluster, at 127.0.0.`n`; yields its process."""
-    options = [f"--address={head.address}", f"--resources={json.dumps(resources or {})}"]
-    process, log, agent = _start(host, cpus, options, head.environment)
+    """Another node of the head's cluster, there for as long as the block; yields its process."""
+    process = start_node(head, host, cpus, resources)
     try:
-        _wait_for(host, agent, process, log)
         yield process
     finally:
         end(process)
+
+
+def head_in(environment: Mapping[str, str]) -> Head:
+    """A head to be started on 127.0.0.2, which Ray leaves as it is, with ports that are free now."""
+    scripts = str(Path(sys.executable).parent)
+    variables = dict(environment) | {"PATH": f"{scripts}:{environment['PATH']}", "RAY_AUTH_MODE": "token"}
+    variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    gcs, dashboard = free_ports(HEAD_HOST, 2)
+    folder = Path(variables["RAY_TMPDIR"])
+    return Head(f"{HEAD_HOST}:{gcs}", f"http://{HEAD_HOST}:{dashboard}", folder, variables)
+
+
+def start_head(head: Head, cpus: int = CPUS) -> "subprocess.Popen[bytes]":
+    """`ray start --head --block`; returns its process when it is up."""
+    (client,) = free_ports(HEAD_HOST, 1)
+    port, dashboard = (int(address.rpartition(":")[2]) for address in (head.address, head.dashboard))
+    options = ["--head", f"--port={port}", f"--ray-client-server-port={client}", "--disable-usage-stats"]
+    options += [f"--dashboard-host={HEAD_HOST}", f"--dashboard-port={dashboard}"]
+    process, log, _ = _start(HEAD_HOST, cpus, options, head.environment)
+    _wait_for(HEAD_HOST, dashboard, process, log)
+    return process
+
+
+def start_node(
+    head: Head, host: str, cpus: int = 1, resources: Mapping[str, float] | None = None
+) -> "subprocess.Popen[bytes]":
+    """`ray start --address`: another node of the head's cluster, at 127.0.0.`n`; returns when it is up."""
+    options = [f"--address={head.address}", f"--resources={json.dumps(resources or {})}"]
+    process, log, agent = _start(host, cpus, options, head.environment)
+    _wait_for(host, agent, process, log)
+    return process
 
 
 def _start(
@@ -142,6 +164,7 @@ def _wait_for(host: str, port: int, process: "subprocess.Popen[bytes]", log: Pat
             if probe.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.3)
+    end(process)
     raise AssertionError(f"ray start did not come up: {log.read_text()}")
 
 

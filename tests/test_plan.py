@@ -206,7 +206,7 @@ def test_lanes_are_no_more_than_the_trials_that_are_missing(runs: Folder) -> Non
         finish(trial, runs)
     one = plan(sweep(resources={"lanes": 8}), runs)
     assert estimate(one, runs).lanes == 1
-    assert "1 lane" not in plan_text(one, estimate(one, runs))
+    assert "waves     1, on 1 lane (1 node)" in plan_text(one, estimate(one, runs))
 
 
 def test_a_trial_is_told_by_what_differs_among_its_like(runs: Folder) -> None:

@@ -15,8 +15,11 @@ from torch import Tensor
 
 from trainers.distributed import Ranks, digest
 from trainers.folder import Folder
+from trainers.outside import parse_json
 
 KEPT = 2  # the latest and one predecessor
+# What reading bytes that are no checkpoint of ours ends in.
+DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError)
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Checkpoints:
             try:
                 _parse(content)
                 return content
-            except (SafetensorError, ValueError, KeyError) as error:
+            except DAMAGED as error:
                 self.folder.rename(name, f"{name}.corrupt")
                 self.warnings.append(
                     f"checkpoint {name} was damaged ({error}) and moved aside; the trial went on from an "
@@ -88,11 +91,9 @@ def _name(step: int) -> str:
 
 
 def _parse(content: bytes) -> tuple[int, dict[str, Tensor]]:
-    """Raises SafetensorError, ValueError or KeyError when the content is not a whole checkpoint."""
-    import json
-
+    """Raises one of DAMAGED when the content is not a whole checkpoint."""
     state = safetensors.torch.load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     if header["sha256"] != digest(state):
         raise ValueError("its checksum does not match")
     return int(header["step"]), state

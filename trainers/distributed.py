@@ -113,7 +113,7 @@ class Ranks:
             dist.destroy_process_group()
 
 
-def _store(rank: int, world_size: int, address: str, port: int) -> dist.Store:
+def _store(rank: int, world_size: int, address: str, port: int) -> Any:
     """Where ranks find each other. It listens on `address` alone; torch by itself listens on all."""
     from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]  # public, not in __all__
 

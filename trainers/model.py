@@ -1,6 +1,5 @@
 """ModelSpec: which model a trial studies, where its files are, and what identifies them."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from model_patches.circuit_model import CircuitModel
 from model_patches.graph import EdgeGraph, Embeddings
 from model_patches.tracr import TracrProgram
 from trainers.memory import in_use
+from trainers.outside import read_json
 from trainers.sources import hub, smollm2
 from trainers.sources.converted import converted
 from trainers.sources.digest import file_digest, files_digest
@@ -58,6 +58,8 @@ class ModelSpec(Spec):
             hub.check_id(self.hub)
         if self.revision is not None and self.hub is None:
             raise ValueError("revision belongs to a hub model only")
+        if self.trust_remote_code and self.hub is None:
+            raise ValueError("trust_remote_code belongs to a hub model only")
         return self
 
     @property
@@ -119,10 +121,12 @@ class ModelSpec(Spec):
             return read_header(files[0]).model_type
         config = files[0]
         try:
-            return str(json.loads(config.read_bytes())["model_type"])
+            return str(read_json(config)["model_type"])
         except (KeyError, TypeError):
             raise SpecError(f"model.path: {config} names no model_type") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except SpecError:
+            raise
+        except ValueError as error:
             raise SpecError(f"model.path: {config} is not JSON: {error}") from None
 
 

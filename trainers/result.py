@@ -1,10 +1,11 @@
 """What a trial leaves behind: points, result.json. Plain data, no torch."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 RESULT_SCHEMA = 1
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what a column of a table can hold
 
 
 class Record(BaseModel):
@@ -25,14 +26,14 @@ class Point(Record):
     and is empty in results written before there were intervals.
     """
 
-    point: int
+    point: Whole
     kind: Literal["final", "path", "refined", "threshold", "budget", "ranking"]
-    num_edges: int
-    num_edges_total: int
-    num_edges_connected: int
+    num_edges: Whole
+    num_edges_total: Whole
+    num_edges_connected: Whole
     sparsity: float
     target_sparsity: float | None = None
-    step: int | None = None
+    step: Whole | None = None
     threshold: float | None = None
     metrics: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
@@ -71,30 +72,30 @@ class TrialResult(Record):
     the rank that needed most.
     """
 
-    result_schema: int = RESULT_SCHEMA
+    result_schema: Whole = RESULT_SCHEMA
     trial_id: str
     status: Literal["complete", "failed"]
     error: str | None = None
     spec: dict[str, Any]
     group: Group | None = None
-    seed: int
+    seed: Whole
     divergence: str | None = None
     points: list[Point] = []
     full: dict[str, dict[str, float]] = {}
     empty: dict[str, dict[str, float]] = {}
     areas: dict[str, dict[str, dict[str, float] | None]] = {}
     ground_truth: list[tuple[str, str]] | None = None
-    num_edges_total: int | None = None
+    num_edges_total: Whole | None = None
     num_examples: dict[str, int] = {}
     dropped_examples: dict[str, int] = {}  # by reason
     in_sample: bool = False  # the test examples were trained on
-    steps: int = 0
-    examples: int | None = None  # None in results written before they were counted
-    backward_examples: int | None = None
+    steps: Whole = 0
+    examples: Whole | None = None  # None in results written before they were counted
+    backward_examples: Whole | None = None
     test_values: str | None = None  # the file of per-example test values; None in results written before it
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    peak_memory_bytes: Whole = 0
     # Edges by final E[gate], in equal parts of [0, 1]; None: no gates, or written before it.
     gate_histogram: list[int] | None = None
     warnings: list[str] = []

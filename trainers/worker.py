@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from trainers.distributed import Ranks
 from trainers.folder import Folder
 from trainers.model import Loaded, load
+from trainers.outside import parse_json
 from trainers.preflight import preflight, same_model
 from trainers.progress import Progress
 from trainers.resources import Resources
@@ -77,7 +78,7 @@ def run_by_hand(arguments: list[str]) -> int:
             raise SpecError(f"{folder.location}/spec.json: no such file")
         if folder.exists("result.json"):
             raise SpecError(f"{folder.location}: has a result.json already; delete it to run the trial again")
-        spec = TrialSpec.parse(json.loads(content), f"{folder.location}/spec.json")
+        spec = TrialSpec.parse(parse_json(content), f"{folder.location}/spec.json")
     except SpecError as error:
         print(error, file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.circuits.eval_command import evaluate
+from orchestrator.wording import printable
 
 if TYPE_CHECKING:
     from orchestrator.circuits.source import Source, Sources
@@ -107,7 +108,7 @@ def show(sources: "Sources", source: str, edges: bool, as_json: bool) -> None:
         more = {"edges": scored_edges(found.circuit)} if edges else {}
         click.echo(json.dumps(summary(found) | more, indent=2))
     else:
-        click.echo(show_text(found, edges))
+        click.echo(printable(show_text(found, edges)))
 
 
 @circuit.command(epilog=SOURCES)
@@ -177,7 +178,7 @@ def compare(
     if as_json:
         click.echo(json.dumps(summary.comparison_json(found, reference, result), indent=2))
     else:
-        click.echo(summary.comparison_text(found, reference.name if truth else "1", result))
+        click.echo(printable(summary.comparison_text(found, reference.name if truth else "1", result)))
 
 
 @circuit.command(epilog=SOURCES)
@@ -346,7 +347,7 @@ def _tell(found: "Sequence[Source]") -> None:
 
 
 def _say(note: str) -> None:
-    click.echo(note, err=True)
+    click.echo(printable(note), err=True)
 
 
 def _alike(found: "Sequence[Source]") -> None:

@@ -6,13 +6,13 @@ effect size (`[[...], 0.01]`); or one of these lists under `edges`, or under `or
 Text: one edge a line, or ACDC's log ("Node: cur_parent=... so keeping connection").
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.circuits.names import End, end_of, ends_in
+from trainers.outside import parse_json
 from trainers.spec import SpecError
 
 Edge = tuple[str, str]
@@ -93,8 +93,8 @@ def read_edge_list(content: bytes, name: str) -> EdgeList:
     if text.lstrip()[:1] not in ("[", "{", '"'):
         return _from_text(text, name)
     try:
-        return from_json(json.loads(text), name)
-    except (ValueError, RecursionError) as error:
+        return from_json(parse_json(text), name)
+    except ValueError as error:
         if isinstance(error, SpecError):
             raise
         raise SpecError(f"{name}: not JSON: {error}") from None

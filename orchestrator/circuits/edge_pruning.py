@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Shape
-from trainers.spec import SpecError
+from trainers.spec import SpecError, shortened
 
 Array = np.ndarray
-LAYER = re.compile(r"(?:^|\.)(?:h|layers|blocks)\.(\d+)\.(?:attn\.|mlp\.)?(\w+)_log_alphas?$")
+LAYER = re.compile(r"(?:^|\.)(?:h|layers|blocks)\.(\d{1,6})\.(?:attn\.|mlp\.)?(\w+)_log_alphas?$")
 TEMPERATURE, FACTOR = 2 / 3, 0.8
 STRETCH = math.log(0.1 / 1.2) - math.log(1.1 / 1.2)  # where the stretched concrete distribution is 0
 TRACR_THRESHOLD = 0.005  # set by the published scripts for compiled programs, not searched
@@ -109,7 +109,7 @@ def _gates(tensors: dict[str, Array], name: str) -> Gates:
         else:
             others[key.rpartition(".")[2].removesuffix("s")] = values
     if sorted(layers) != list(range(len(layers))) or not layers or "final_read_log_alpha" not in others:
-        raise SpecError(f"{name}: not all log-alphas are there; found layers {sorted(layers)}")
+        raise SpecError(f"{name}: not all log-alphas are there; found layers {shortened(sorted(layers))}")
     needed = {"q", "k", "v", "mlp", "heads_out", "mlp_out"}
     for number, layer in layers.items():
         if missing := needed - set(layer):

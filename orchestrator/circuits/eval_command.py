@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from orchestrator.wording import printable
+
 EXIT_CODES = """\b
 SOURCE is what it is for the other commands: circuit-sweep circuit --help.
 
@@ -88,8 +90,8 @@ def evaluate(circuits: tuple[str, ...], values: Path | None, as_json: bool, **as
     asked["zero_stage"] = int(asked["zero_stage"])
     answer, notes = ask(Asking(sources=circuits, values=values, **asked))
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)
     if as_json:
         click.echo(json.dumps(answer.model_dump(mode="json"), indent=2))
     else:
-        click.echo(answer_text(answer))
+        click.echo(printable(answer_text(answer)))

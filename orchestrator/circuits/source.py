@@ -5,7 +5,6 @@ EAP-IG or MIB, or a checkpoint of the published Edge Pruning code. Pickles are n
 """
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from orchestrator.circuits.placement import Adapt, Placed, carried, place
 from orchestrator.trial_result import main_point, read_result
 from orchestrator.wording import count
 from trainers.folder import Folder
+from trainers.outside import MAX_LIST, check_size, parse_json, read_json
 from trainers.result import Point, TrialResult
 from trainers.spec import SpecError
 
@@ -163,7 +163,7 @@ def shape_in(folder: Path) -> Shape:
     config = read_config(folder)
     try:
         return shape_of(SimpleNamespace(**config), architecture_of(str(config.get("model_type"))))
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise SpecError(f"{folder}/config.json: {error}") from None
 
 
@@ -171,14 +171,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json with GPT-2's names for sizes beside the common ones. Raises SpecError."""
     file = folder / "config.json" if folder.is_dir() else folder
     try:
-        config = json.loads(file.read_bytes())
+        config = read_json(file)
     except FileNotFoundError:
         raise SpecError(f"--model {folder}: no config.json there") from None
+    except SpecError:
+        raise
     except ValueError as error:
         raise SpecError(f"{file}: not JSON: {error}") from None
     if not isinstance(config, dict):
         raise SpecError(f"{file}: found {type(config).__name__}; allowed: a mapping")
     config = config.get("text_config") or config
+    if not isinstance(config, dict):
+        raise SpecError(f"{file}: text_config: found {type(config).__name__}; allowed: a mapping")
     old = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "n_embd": "hidden_size"}
     return config | {new: config[name] for name, new in old.items() if name in config}
 
@@ -206,6 +210,8 @@ def _from_path(path: Path, name: str, edge_sparsity: float | None) -> Source | E
                 f"{name}: a folder without safetensors that hold log-alphas; {why or 'give a file'}"
             )
         return Source(name, read_checkpoint(files, name, edge_sparsity))
+    if not path.is_file():
+        raise SpecError(f"{name}: found neither a file nor a folder")
     with path.open("rb") as stream:
         start = stream.read(16)
     header = int.from_bytes(start[:8], "little")  # a safetensors file begins with its header's length
@@ -219,10 +225,11 @@ def _from_path(path: Path, name: str, edge_sparsity: float | None) -> Source | E
             return Source(name, Circuit.load(path))
         except ValueError as error:
             raise SpecError(str(error)) from None
+    check_size(name, path.stat().st_size, MAX_LIST)
     content = path.read_bytes()
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
+        data = parse_json(content)
+    except ValueError:
         data = None
     if is_mib(data):
         edges, graph = read_mib(data, name)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainers.outside import read_json
 from trainers.sources.digest import file_digest
 from trainers.sources.gguf_file import GGUFHeader, read_header
 from trainers.spec import SpecError
@@ -58,7 +59,7 @@ def converted(file: Path) -> Path:
 def why_no_tokenizer(folder: Path) -> str | None:
     """Why a conversion has no tokenizer files; None when it has, or `folder` is no conversion."""
     about = folder / ABOUT
-    return json.loads(about.read_bytes())["no_tokenizer"] if about.is_file() else None
+    return read_json(about)["no_tokenizer"] if about.is_file() else None
 
 
 @contextmanager

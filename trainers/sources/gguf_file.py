@@ -19,6 +19,8 @@ MAGIC, VERSIONS = b"GGUF", (2, 3)
 PLAUSIBLE = 1000  # no version of GGUF is higher; what is there in place of one is something else
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+MAX_RANK = 8  # of a tensor; ggml's own limit is 4
+MAX_ALIGNMENT = 2**20
 ALIGNMENT = 32  # of the tensors' beginning, unless the file says otherwise
 # Where the Hugging Face model_type of the text model is not the GGUF's general.architecture.
 MODEL_TYPES = {"gemma3": "gemma3_text"}
@@ -54,7 +56,7 @@ def _read_once(file: Path, size: int, modified: int) -> GGUFHeader:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             try:
                 header, end = _Reader(content, file).header()
-            except (struct.error, UnicodeDecodeError, KeyError, OverflowError, ValueError) as error:
+            except (struct.error, KeyError, OverflowError, TypeError, ValueError) as error:
                 if isinstance(error, SpecError):
                     raise
                 raise SpecError(f"model: {file} is a damaged GGUF file: its header ends early") from None
@@ -62,8 +64,6 @@ def _read_once(file: Path, size: int, modified: int) -> GGUFHeader:
         raise SpecError(f"model: {file} is cut short: found {size} bytes; its header tells of {end}")
     if "general.architecture" not in header.metadata:
         raise SpecError(f"model: {file} does not say its general.architecture")
-    if int(header.metadata.get("split.count", 1)) > 1:
-        raise SpecError(f"model: {file} is one of several parts; allowed: a GGUF in one file")
     return header
 
 
@@ -97,11 +97,20 @@ class _Reader:
         for _ in range(tensors):
             self._string()
             (rank,) = self._take("I")
+            if rank > MAX_RANK:
+                raise ValueError("not a tensor")
             shape = self._take(f"{rank}Q")
             kind, offset = self._take("IQ")
             parameters += math.prod(shape)
             stored = max(stored, offset + self._bytes(kind, shape))
-        alignment = int(metadata.get("general.alignment", ALIGNMENT))
+        blocks = metadata.get(f"{metadata.get('general.architecture')}.block_count", 0)
+        if not isinstance(blocks, int) or not 0 <= blocks <= tensors:
+            raise SpecError(f"model: {self.file}: found {blocks} blocks; it holds {tensors} tensors")
+        if metadata.get("split.count", 1) not in (0, 1):
+            raise SpecError(f"model: {self.file} is one of several parts; allowed: a GGUF in one file")
+        alignment = metadata.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or not 1 <= alignment <= MAX_ALIGNMENT:
+            raise ValueError("not an alignment")
         beginning = -(-self.place // alignment) * alignment
         return GGUFHeader(metadata, parameters), beginning + stored
 

@@ -3,11 +3,11 @@
 HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and the like mean what they mean to every Hugging Face library.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainers.outside import read_json
 from trainers.spec import SpecError
 
 # What beside the weights makes a model: its config and its tokenizer.
@@ -92,7 +92,10 @@ def _weights(folder: Path) -> set[str]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return {"model.safetensors"}
-    return set(json.loads(index.read_bytes())["weight_map"].values())
+    try:
+        return {str(name) for name in read_json(index)["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {f"{index.name} is damaged"}  # a file that is not there: the snapshot is not whole
 
 
 def _refused(hub: str, revision: str, why: str) -> SpecError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainers.sources.converted import why_no_tokenizer
+from trainers.sources.refusals import check_model, check_tokenizer
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
@@ -17,9 +18,11 @@ VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 def load_weights(folder: Path, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
     """The causal language model, from safetensors alone.
 
-    Raises SpecError when the files cannot be loaded or lack weights of the model.
+    Raises SpecError when the files ask for code, cannot be loaded or lack weights of the model.
     """
     from transformers import AutoModelForCausalLM
+
+    check_model(folder, trust_remote_code)
 
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -31,8 +34,9 @@ def load_weights(folder: Path, dtype: torch.dtype, trust_remote_code: bool = Fal
             output_loading_info=True,
         )
         model, told = loaded
-    except (OSError, ValueError) as error:
-        raise SpecError(f"model: cannot load {folder}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # transformers' loader meets foreign files with errors of all kinds
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SpecError(f"model: cannot load {folder}: {reason}") from error
     if missing := sorted(told["missing_keys"]):
         # transformers would go on with random values there.
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -52,6 +56,7 @@ def load_tokenizer(folder: Path, label: str, trust_remote_code: bool = False) ->
     if not any((folder / name).is_file() for name in VOCABULARIES):
         why = why_no_tokenizer(folder)
         raise SpecError(f"model: {label} has no tokenizer{f' ({why})' if why else ''}; this task needs one")
+    check_tokenizer(folder, trust_remote_code)
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, NamedTuple, cast
 
+from trainers.outside import MAX_LIST, check_size
 from trainers.spec import SpecError, nearest, shortened
 from trainers.tasks.base import SPLITS, Split
 from trainers.tasks.given import Given, GivenSplits
@@ -20,6 +22,7 @@ KEYS = ("clean", "corrupted", "split")
 NEXT_OBJECT = re.compile(r"\n[ \t]*(?=\{)")
 SPACE = re.compile(r"[ \t\r\n]*")  # what JSON allows between values
 LISTED = 50  # problems told in full; of the others only the lines
+MAX_PROBLEMS = 1000  # found before reading ends: a file of garbage is not searched to its end
 
 
 class Problem(NamedTuple):
@@ -37,6 +40,9 @@ def read(file: Path) -> GivenSplits:
     """Every entry by split. Raises SpecError with all problems, when there is one."""
     try:
         stat = file.stat()
+        if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):
+            raise SpecError(f"task.path: {file} is no ordinary file")  # a pipe would be waited for
+        check_size(f"task.path: {file}", stat.st_size, MAX_LIST)
         parsed = _parsed(file, stat.st_size, stat.st_mtime_ns)
     except FileNotFoundError:
         raise SpecError(f"task.path: no file {file}") from None
@@ -74,9 +80,13 @@ def _parsed(file: Path, size: int, modified: int) -> Parsed:
     for line, found in _values(text):
         if isinstance(found, Problem):
             problems.append(found)
+            if len(problems) >= MAX_PROBLEMS:
+                break
             continue
         entry, wrong = _entry(line, found)
         problems += [Problem(line, message) for message in wrong]
+        if len(problems) >= MAX_PROBLEMS:
+            break
         if entry is not None:
             entries.append(entry)
     if not problems:
