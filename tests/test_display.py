@@ -51,7 +51,9 @@ def test_a_log_file_gets_a_line_per_end_and_one_every_ten_seconds(planned: Plan)
         display.on_progress(first.trial_id, progress(step))
     display.on_result(first.trial_id, trial(first.trial_id, 0, [point(0, 12, 0.0234)]))
     display.on_start(second.trial_id, second.spec)
-    display.on_failure(second.trial_id, Failure(kind="lost", cause="rank 1 died while running its trial:\nlost\n"), True)
+    display.on_failure(
+        second.trial_id, Failure(kind="lost", cause="rank 1 died while running its trial:\nlost\n"), True
+    )
     display.on_start(second.trial_id, second.spec)
     display.on_result(
         second.trial_id, trial(second.trial_id, 1, [], status="failed", error="x\nValueError: no")

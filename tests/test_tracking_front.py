@@ -116,7 +116,9 @@ def test_a_running_sweep_shows_its_front_at_a_bounded_rate(
     assert made[1] - made[0] >= 0.5
     (parent,) = found(runs, "sweep")
     assert content(runs, parent, "report/report.html") == b"page" and fronts(parent)
-    steps = client(runs).get_metric_history(parent.info.run_id, "hypervolume/tracr reverse - zero ablation/edge pruning")
+    steps = client(runs).get_metric_history(
+        parent.info.run_id, "hypervolume/tracr reverse - zero ablation/edge pruning"
+    )
     assert len(steps) == 2
 
 
