@@ -1,6 +1,7 @@
 """The Ray cluster a sweep runs on: ours, started here, or one that is already there."""
 
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -27,6 +28,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # else Tune prints a box even at verbosity 0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of lanes that fail while the sweep ends
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # trial folders are the truth; nobody reads Tune's own state
@@ -60,7 +62,7 @@ def cluster(address: str | None, verbose: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _leave()
 
 
 def _keep_secrets_to_ourselves() -> None:
@@ -129,6 +131,17 @@ def _start_local(verbose: bool) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         **_voice(verbose),
     )
+
+
+def _leave() -> None:
+    """Ray ends the whole process when one of its references is dropped while it shuts down, which the
+    garbage collector would do on any thread of ours."""
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def _join(address: str, verbose: bool) -> None:

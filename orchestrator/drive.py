@@ -86,7 +86,8 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         if lease.lost:
             raise LeaseHeld(f"this driver stopped: {lease.lost}")
         after = plan(sweep, runs, lease.holder.owner)
-        report = home / "report" if request.report else None
+        writable = outcome is None or outcome.stopped != "storage"
+        report = home / "report" if request.report and writable else None
         table = publish_report([home], report) if report else ""
     if report is not None and outcome is not None:
         from orchestrator.tracking import mirror_report

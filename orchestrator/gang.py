@@ -186,6 +186,8 @@ def _kind(error: RayTaskError, call: str) -> Kind:
         return "node"  # until the lane finds that it is the runs folder: see Lane
     if isinstance(cause, MemoryError) or "OutOfMemoryError" in type(cause).__name__:
         return "memory"
+    if "DefaultCPUAllocator: can't allocate memory" in str(cause):  # torch's, on CPUs
+        return "memory"
     return "node" if call in STARTING else "raised"
 
 

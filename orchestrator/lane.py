@@ -33,10 +33,14 @@ PROBE_BYTES = 2**20  # what a runs folder that is not full can take
 
 
 class LaneError(RuntimeError):
-    """An attempt failed. `str()` is its Failure as JSON: Tune hands on nothing but the text."""
+    """An attempt failed. `str()` is its Failure as JSON: Tune hands on nothing but the text, of a copy."""
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.model_dump_json())
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return self.failure.model_dump_json()
 
 
 @dataclass(frozen=True)

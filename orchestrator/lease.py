@@ -148,9 +148,12 @@ class Lease:
         self._end.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * self.beat_seconds)
-        current = Holder.read(self.folder)
-        if current is not None and current.id == self.holder.id:
-            self.folder.delete(LEASE)
+        try:
+            current = Holder.read(self.folder)
+            if current is not None and current.id == self.holder.id:
+                self.folder.delete(LEASE)
+        except OSError as error:  # it counts as given back once this process is gone
+            log.warning("the lease in %s cannot be given back: %s", self.folder.location, error)
 
     def __enter__(self) -> Self:
         return self

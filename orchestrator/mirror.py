@@ -52,7 +52,7 @@ class Mirror:
     def __init__(self, uri: str, runs: Folder) -> None:
         """Connects, and makes the database and the experiment if they are not there."""
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised, and told in a line
         self._uri = uri
         self._runs = runs
         self._client = MlflowClient(tracking_uri=uri)

@@ -18,8 +18,11 @@ from trainers.result import Point, TrialResult
 PARAM_CHARACTERS = 500  # what every MLflow server since 1.28 takes
 TAG_CHARACTERS = 5000
 NAME_CHARACTERS = 250
-SECRET = re.compile(r"(?i)([?&;][^=&;\s]*(?:secret|token|password|key|signature)[^=&;\s]*=)[^&;\s'\"]+")
-USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s'\"]+@")
+# Bounded: text from outside must not cost the square of its length.
+SECRET = re.compile(
+    r"(?i)([?&;][^=&;?\s]{0,60}(?:secret|token|password|key|signature)[^=&;?\s]{0,60}=)[^&;\s'\"]+"
+)
+USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^/@\s'\"]{1,1000}@")
 Metric = tuple[str, float, int]  # name, value, step
 
 

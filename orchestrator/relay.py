@@ -111,8 +111,11 @@ class Relay:
         for observer in list(self.observers):
             try:
                 call(observer)
-            except Exception:
-                log.exception("%s failed and is not told of the sweep any more", type(observer).__name__)
+            except Exception as error:
+                log.warning(
+                    "%s is not told of the sweep any more: %s: %s", type(observer).__name__,
+                    type(error).__name__, error, exc_info=not isinstance(error, OSError),
+                )  # fmt: skip
                 self.observers.remove(observer)
 
 

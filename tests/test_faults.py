@@ -1,5 +1,6 @@
 """Failures in words and records, and what a supervisor makes of them."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def failure(kind: Kind = "lost", cause: str = "rank 0 died", node: str = "") -> 
 
 def test_a_failure_survives_the_way_through_tune_as_text() -> None:
     said = Failure(kind="raised", cause='a\n"b"\n{"kind": 1}', ranks=(1,), node="n", host="h", attempt=3)
-    assert parse(str(LaneError(said))) == said
+    assert parse(str(copy.copy(LaneError(said)))) == said, "Tune copies it"
 
 
 def test_what_a_killed_lane_leaves_behind_counts_as_lost() -> None:

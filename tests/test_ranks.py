@@ -73,6 +73,23 @@ def many(tmp_path_factory: pytest.TempPathFactory, models: Path, worker: Worker)
     return on_two_ranks(root, models, names, "left by one", out=str(root / "said.json"))
 
 
+@pytest.mark.slow
+def test_four_ranks_hold_a_quarter_of_the_weights_each_and_find_the_circuit_of_one(
+    models: Path, worker: Worker, tmp_path: Path
+) -> None:
+    spec = specs(models)["gpt2 float64"]
+    one_rank.write_spec(tmp_path / "four", spec)
+    resources = json.dumps({"ranks": 4, "checkpoint_seconds": 0})
+    ran = gang.torchrun(4, "tests.gang", resources, "", str(tmp_path / "four"))
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    alone = one_rank.run(worker, tmp_path / "one", spec)
+    (whole,) = alone.execution["weight_bytes"]
+    held = one_rank.result(tmp_path / "four").execution["weight_bytes"]
+    assert len(held) == 4 and whole <= sum(held)
+    assert max(held) <= 1.1 * whole / 4, "but for parameters that four do not share evenly"
+    assert edges(tmp_path / "four") == edges(tmp_path / "one")
+
+
 def on_two_ranks(root: Path, models: Path, names: list[str], *others: str, out: str = "") -> Path:
     for name in names:
         one_rank.write_spec(root / name, specs(models)[name])

@@ -67,6 +67,7 @@ def assert_same_trial(folder: Path, undisturbed: Path) -> TrialResult:
     """The same files with the same bytes, but for times and the number of the attempt."""
     found, expected = one_rank.result(folder), one_rank.result(undisturbed)
     assert found.points == expected.points and found.full == expected.full and found.empty == expected.empty
+    assert (found.examples, found.backward_examples) == (expected.examples, expected.backward_examples)
     names = {path.name for path in undisturbed.iterdir()}
     kept = {path.name for path in folder.iterdir()}
     assert kept - {"checkpoint"} == names, "no checkpoint stays, but for damaged ones"
@@ -94,6 +95,19 @@ def test_killed_and_resumed(
         line["step"] for line in progress(tmp_path) if line["attempt"] == 2 and line["phase"] == "train"
     ]
     assert second == list(range(step + 1, STEPS + 1)), "it went on where it was"
+
+
+@pytest.mark.parametrize("ablation", ["interchange", "mean"])
+def test_what_is_only_made_again_is_not_counted_again(
+    ablation: str, quick: Callable[[], Worker], spec: dict[str, Any], tmp_path: Path
+) -> None:
+    """The references of a batch that is trained on at every step, and the means of the training split."""
+    whole = spec | {"ablation": ablation, "method": METHOD | {"batch_size": None}}
+    expected = one_rank.run(quick(), tmp_path / "undisturbed", whole)
+    killed_at(quick, tmp_path / "killed", whole, 4)
+    found = one_rank.run(quick(), tmp_path / "killed", whole, attempt=2)
+    assert found.points == expected.points
+    assert (found.examples, found.backward_examples) == (expected.examples, expected.backward_examples)
 
 
 def test_killed_again_and_again(

@@ -305,6 +305,12 @@ def loading(ranks: Ranks, zero_stage: int, dtype: torch.dtype) -> Iterator[None]
     del alive
 
 
+def held_bytes(model: nn.Module) -> int:
+    """Bytes of the model's weights that this rank holds: all of them, or its part under ZeRO-3."""
+    parts = [getattr(parameter, "ds_tensor", parameter) for parameter in model.parameters()]
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
 def digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and bytes: what a checkpoint is verified by."""
     total = hashlib.sha256()

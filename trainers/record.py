@@ -17,6 +17,7 @@ import torch
 
 from model_patches.circuit import Circuit
 from trainers.data import Example
+from trainers.distributed import held_bytes
 from trainers.evaluate import Evaluation
 from trainers.evaluation.curves import areas, on_grid
 from trainers.evaluation.faithfulness import faithfulness
@@ -178,10 +179,12 @@ class Recorder:
 
     def _execution(self) -> dict[str, object]:
         resources = self.execution.resources
+        weights = self.execution.ranks.gather(held_bytes(self.loaded.model))
         return {
             "ranks": self.execution.ranks.world_size,
             "threads": resources.threads,
             "zero_stage": resources.zero_stage,
+            "weight_bytes": [int(held) for held in weights],
             "device": str(self.execution.ranks.device),
             "attempt": self.execution.attempt,
             "host": socket.gethostname(),

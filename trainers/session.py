@@ -182,9 +182,20 @@ class Session:
         """The cost so far, for a checkpoint."""
         return {"cost": torch.tensor(self.cost(), dtype=torch.float64)}
 
-    def restore_cost(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on counting from a checkpoint: what is done again after it is counted again."""
-        if "cost" in state and self.ranks.is_first:
+    def resume(self, state: Mapping[str, Tensor], last: list[int] | None = None) -> None:
+        """Goes on counting from a checkpoint as if nothing had come between: what an undisturbed trial has at
+        hand here (means, the references of the `last` step's batch) is made again and not counted again.
+
+        Runs the model: call it inside `engine.run`.
+        """
+        if "cost" not in state:
+            return
+        if last is not None:
+            self.train_batch(last)
+        else:
+            self.references(next(self.batches("train")))
+        self._spent.zero_()
+        if self.ranks.is_first:
             self._spent += state["cost"].to(self._spent)
 
     def measure(

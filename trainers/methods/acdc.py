@@ -90,10 +90,10 @@ class Acdc(Method):
 
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         graph, thresholds = session.graph, sorted(set(self.thresholds))
-        session.open()
+        engine = session.open()
         done, state = session.checkpoints.latest() or (0, None)
         search = Search.of(graph, len(thresholds), state)
-        session.restore_cost(state or {})
+        engine.run(session.resume, state or {})
         total = graph.num_edges * len(thresholds)
         while done < total:
             number, place = divmod(done, graph.num_edges)

@@ -39,7 +39,8 @@ class ExactPatching(Attribution):
         done, state = session.checkpoints.latest() or (0, None)
         if state is not None:
             measured = state["measured"].cpu()
-            session.restore_cost(state)
+            assert session.engine is not None, "opened before scores are asked for"
+            session.engine.run(session.resume, state)
         while done < total + 1:
             stop = min(total + 1, done + WINDOW)
             circuits = [_without(session, edge - 1) for edge in range(done, stop)]

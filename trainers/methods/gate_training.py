@@ -147,11 +147,11 @@ class GateTraining(Method):
 
     def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
         start, state = session.checkpoints.latest() or (0, None)
-        session.restore_cost(state or {})
         gates, before = yield from self.initial(session, resumed=state is not None)
         path = Path(self, session.graph)
         path.restore(state or {})
         engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
+        engine.run(session.resume, state or {}, self._indices(session, max(0, start - 1)))
         rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
         for step in range(start, self.steps):
             share = rate_at(step, self.steps, self._lr_warmup, self.lr_decay)
@@ -182,9 +182,13 @@ class GateTraining(Method):
             found, before + self.steps, *session.cost(), self._reached(final), gate_histogram=histogram
         )
 
+    def _indices(self, session: "Session", step: int) -> list[int]:
+        """The training examples of a step's global batch."""
+        return batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
+
     def _loss(self, session: "Session", gates: Gates, step: int) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
-        indices = batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
+        indices = self._indices(session, step)
         batch, references = session.train_batch(indices)
         edges, writers = gates.sample(noise_for(session.spec.seed, step, self.gate_samples, gates.num_noise))
         logits = session.logits(batch, session.keep(edges), references)
