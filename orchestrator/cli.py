@@ -15,6 +15,7 @@ import click
 
 from orchestrator import control_cli
 from orchestrator.circuits.commands import circuit
+from orchestrator.hints import NEXT
 from orchestrator.task_cli import task
 from orchestrator.wording import printable
 
@@ -43,7 +44,10 @@ class Commands(click.Group):
         from trainers.spec import SpecError
 
         try:
-            return super().invoke(ctx)
+            returned = super().invoke(ctx)
+            if hint := NEXT.get(ctx.invoked_subcommand or ""):
+                click.echo(f"Next: {hint}", err=True)
+            return returned
         except SpecError as error:
             click.echo(printable(f"Error: {error}"), err=True)
             ctx.exit(2)

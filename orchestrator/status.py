@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.attempt import Attempt
 from orchestrator.estimate import estimate_trial
+from orchestrator.faults import failures
 from orchestrator.lease import sweep_is_driven
 from orchestrator.plan import STATES, PlannedTrial, State, look
 from orchestrator.sweep import SweepSpec
@@ -25,8 +26,10 @@ COUNTED = ("time", "step", "total")  # what every progress report has
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """`attempts` counts starts, so `attempts - 1` retries. `last` holds the values of the latest
-    progress report, `seconds_left` the time to the end of this trial; None is unknown."""
+    """`attempts` counts starts, after pauses too; `own_failures` and `machine_failures` those that ended
+    without a result, by whose doing. `last` holds the values of the latest progress report, `seconds_left`
+    the time to the end of this trial; None is unknown. `error` is a failed trial's; of another, why its last
+    attempt ended, or what is wrong with its files."""
 
     trial_id: str
     state: State
@@ -39,6 +42,8 @@ class TrialStatus:
     seconds: float | None = None  # a complete trial's
     seconds_left: float | None = None
     error: str = ""
+    own_failures: int = 0
+    machine_failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class SweepStatus:
     name: str
     driver: str
     counts: Mapping[State, int]
-    retries: int
+    own_failures: int
+    machine_failures: int
     seconds_left: float | None
     trials: Sequence[TrialStatus]
 
@@ -83,7 +89,8 @@ def _sweep_status(name: str, runs: Folder) -> SweepStatus:
         name=name,
         driver=f"{driver.host} (process {driver.pid})" if driver else "",
         counts={state: counted[state] for state in STATES},
-        retries=sum(max(0, trial.attempts - 1) for trial in trials),
+        own_failures=sum(trial.own_failures for trial in trials),
+        machine_failures=sum(trial.machine_failures for trial in trials),
         seconds_left=_seconds_left(trials, _typical_seconds(trials, specs, resources, runs)),
         trials=trials,
     )
@@ -102,21 +109,26 @@ def trial_ids(sweep: Folder) -> list[str]:
 
 def _trial_status(trial: Folder, trial_id: str, runs: Folder) -> TrialStatus:
     state, result, problem = look(trial, runs)
-    attempt = Attempt.last(trial)
-    attempts = attempt.attempt if attempt else 0
+    attempt, failed = Attempt.last(trial), failures(trial)
+    own = sum(failure.own for failure in failed)
+    known = TrialStatus(
+        trial_id, state, attempts=attempt.attempt if attempt else 0,
+        own_failures=own, machine_failures=len(failed) - own,
+    )  # fmt: skip
     if result is not None:
         error = (result.error or "").strip().splitlines()[-1:] if state == "failed" else []
-        return TrialStatus(
-            trial_id, state, _what(result.spec), attempts, "", result.steps, result.steps,
-            _final_values(result), result.seconds, 0.0, "".join(error),
+        return replace(
+            known, what=_what(result.spec), step=result.steps, total=result.steps, last=_final_values(result),
+            seconds=result.seconds, seconds_left=0.0, error="".join(error),
         )  # fmt: skip
     reports = _reports(trial)
     latest = reports[-1] if reports else {}
     numbers = {key: value for key, value in latest.items() if isinstance(value, int | float)}
     values = {key: value for key, value in numbers.items() if key not in ("time", "attempt", "step", "total")}
-    return TrialStatus(
-        trial_id, state, _what(_read_json(trial, "spec.json")), attempts, str(latest.get("phase", "")),
-        latest.get("step"), latest.get("total"), values, None, _trial_seconds_left(reports), problem,
+    return replace(
+        known, what=_what(_read_json(trial, "spec.json")), phase=str(latest.get("phase", "")),
+        step=latest.get("step"), total=latest.get("total"), last=values,
+        seconds_left=_trial_seconds_left(reports), error=problem or (failed[-1].last_line if failed else ""),
     )  # fmt: skip
 
 

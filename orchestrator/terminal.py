@@ -130,8 +130,9 @@ def _sweep_lines(sweep: SweepStatus) -> list[str]:
     states = ", ".join(f"{number} {state}" for state, number in sweep.counts.items() if number)
     left = "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
     lines = [f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}", driver]
-    if sweep.retries:
-        lines[-1] += f"; {sweep.retries} further attempts after crashes or interruptions"
+    if sweep.own_failures or sweep.machine_failures:
+        lost = count(sweep.machine_failures, "attempt")
+        lines[-1] += f"; {lost} lost to machines, {sweep.own_failures} failed by themselves"
     if sweep.seconds_left != 0:
         lines[-1] += f"; time left: {left}"
     shown = [trial for trial in sweep.trials if trial.state != "waiting" or trial.error]
@@ -140,7 +141,18 @@ def _sweep_lines(sweep: SweepStatus) -> list[str]:
         lines += ["", *table(("trial", "state", "what", "progress"), rows)]
     if len(shown) > LINES:
         lines.append(f"... and {len(shown) - LINES} more (--json lists all)")
-    return lines
+    return [*lines, *_what_next(sweep)]
+
+
+def _what_next(sweep: SweepStatus) -> list[str]:
+    """A hint at the end."""
+    if sweep.driver:
+        return ["", f"Next: circuit-sweep report RUNS/{sweep.name} --watch, or pause, cancel, drain"]
+    if sweep.counts["orphaned"] or sweep.counts["waiting"]:
+        return ["", "Next: the same `circuit-sweep run` goes on with what is missing"]
+    if sweep.counts["failed"]:
+        return ["", "Next: `circuit-sweep run … --retry-failed` runs the failed trials again"]
+    return ["", f"Next: circuit-sweep report RUNS/{sweep.name}"]
 
 
 def _progress(trial: TrialStatus) -> str:

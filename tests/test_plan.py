@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.attempt import Attempt, Owner
 from orchestrator.estimate import estimate
+from orchestrator.faults import Failure, record
 from orchestrator.lease import Holder, Lease
 from orchestrator.plan import Plan, PlannedTrial, clear_the_way, plan
 from orchestrator.results import Results
@@ -273,10 +274,11 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
             old = {"time": 0.0, "attempt": 1, "phase": "train", "step": 9, "total": 10, "kl": 9.0}
             text = "\n".join(json.dumps(line) for line in [old, *lines]) + '\n{"time": 1'
             folder.write("progress.jsonl", text.encode())
+            record(folder, Failure(kind="raised" if trial is running else "lost", cause="a\nwhy it ended"))
         (told,) = status(runs)
     assert told.driver == f"{lease.holder.host} (process {lease.holder.pid})"
     assert told.counts == {"complete": 1, "failed": 1, "running": 1, "waiting": 1, "orphaned": 1}
-    assert told.retries == 2
+    assert (told.own_failures, told.machine_failures) == (1, 1)
     by_id = {trial.trial_id: trial for trial in told.trials}
     assert by_id[complete.trial_id].last == {"sparsity": 0.78125, "num_edges": 7.0, "kl": 0.001}
     assert by_id[failed.trial_id].last == {"circuits": 0.0}
@@ -284,6 +286,7 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     now = by_id[running.trial_id]
     assert (now.phase, now.step, now.total, now.attempts) == ("train", 6, 10, 2)
     assert now.last == {"kl": 0.5 / 6} and now.seconds_left == pytest.approx(4.0)
+    assert (now.own_failures, now.machine_failures, now.error) == (1, 0, "why it ended")
     assert now.what == "tracr-xproportion tracr edge_pruning seed 3"
     assert told.seconds_left == pytest.approx(4.0 + 4.0 + 10.0), "one runs, one was left, one waits; one lane"
     assert by_id[waiting.trial_id].what == "tracr-xproportion tracr edge_pruning seed 4"

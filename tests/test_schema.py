@@ -31,7 +31,7 @@ def problems(**changes: Any) -> list[str]:
 def test_the_file_beside_the_sweeps_is_what_the_command_prints() -> None:
     printed = CliRunner().invoke(main, ["schema"])
     assert printed.exit_code == 0
-    assert json.loads(printed.output) == json.loads((SWEEPS / "schema.json").read_text()), (
+    assert json.loads(printed.stdout) == json.loads((SWEEPS / "schema.json").read_text()), (
         "circuit-sweep schema > sweeps/schema.json"
     )
 
