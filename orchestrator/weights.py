@@ -1,13 +1,11 @@
 """How large a model and its edge graph are, read from its config and the headers of its weight files; no
 tensor is loaded."""
 
-import json
-from types import SimpleNamespace
-
-from model_patches.architectures import architecture_of, shape_of
+from orchestrator.circuits.source import shape_in
 from trainers.model import ModelSpec
 from trainers.sources.gguf_file import read_header
 from trainers.sources.weight_header import read_weight_header
+from trainers.spec import SpecError
 
 
 def parameter_count(model: ModelSpec) -> int | None:
@@ -28,8 +26,7 @@ def graph_size(model: ModelSpec) -> int | None:
     if config is None:
         return None
     try:
-        found = json.loads(config.read_bytes())
-        writers, readers = shape_of(SimpleNamespace(**found), architecture_of(str(found["model_type"]))).size
-    except (AttributeError, KeyError, TypeError, ValueError):
+        writers, readers = shape_in(config.parent).size
+    except SpecError:
         return None  # the loader says what is wrong with it
     return writers * readers
