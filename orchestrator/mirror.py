@@ -210,7 +210,9 @@ class Mirror:
         if parent is not None:
             entries["mlflow.parentRunId"] = parent
         name = run_name(spec, trial_id)
-        run_id = self._client.create_run(self._experiment, tags=entries, run_name=name).info.run_id
+        began = _started(folder)
+        run = self._client.create_run(self._experiment, start_time=began, tags=entries, run_name=name)
+        run_id = run.info.run_id
         self._keep(folder, run_id)
         values = [Param(name, value) for name, value in params(spec).items()]
         for start in range(0, len(values), 100):
@@ -224,6 +226,15 @@ class Mirror:
             for name, content in contents:
                 Path(scratch, name).write_bytes(content)
             self._client.log_artifacts(run_id, scratch, folder)
+
+
+def _started(trial: Folder) -> int | None:
+    """When a trial that has ended began, in Unix milliseconds; None of one that runs, which begins now."""
+    try:
+        began = _unix(parse_json(trial.read("result.json") or b"")["started"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return None if began is None else int(1000 * began)
 
 
 def _fingerprint(trial: Folder) -> str:

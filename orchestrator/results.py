@@ -8,7 +8,7 @@ sweep, every trial counts (they were run by hand).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -126,6 +126,14 @@ def _opened(sources: Source | Sequence[Source]) -> list[Folder]:
             raise SpecError(
                 f"{folder.location}: found a file; allowed: a runs folder, or the folder of one sweep in it"
             )
+        for inside in (folder, folder.parent):
+            if PurePosixPath(inside.path).name == "trials" and not {"trials", "trials.json"} & {
+                *folder.names()
+            }:
+                raise SpecError(
+                    f"{folder.location}: found a folder inside a runs folder; allowed: a runs folder, "
+                    f"or the folder of one sweep in it; did you mean {inside.parent.location}?"
+                )
     return list({folder.location: folder for folder in opened}.values())
 
 

@@ -21,6 +21,7 @@ from orchestrator.report.panels.circuits import circuits
 from orchestrator.report.panels.consensus import consensus, edge_budgets_of
 from orchestrator.report.room import BUDGET, Held, room
 from orchestrator.results import Results
+from orchestrator.statistics.consensus import iou_by_chance
 from tests.circuit_runs import BIG, GRAPH, GROUPED, OTHER_GROUP, Given, kept, ranking_runs, stored, top, write
 from tests.run_folders import GROUP, Runs, point, trial
 
@@ -140,7 +141,7 @@ def test_many_fronts_fit_into_the_page(tmp_path: Path) -> None:
     assert {(view.curve.method, view.seed) for view in given.views} >= {
         (f"method {n}", None) for n in range(6)
     }
-    assert len(given.views) + given.left_out == 6 * 21
+    assert len(given.views) + len(given.left_out) == 6 * 21
     (view,) = (block for block in circuits(found) if isinstance(block, CircuitsView))
     assert len(json.dumps(view.data)) < 1.1 * BUDGET
 
@@ -176,7 +177,7 @@ def test_room_goes_to_fronts_first_and_to_small_circuits(tmp_path: Path) -> None
         assert {ref[1:] for ref in given.held} >= set(front)
         assert sum(held) > before, "more room, more of the front"
         before = sum(held)
-    assert set(room(found).held.values()) == {Held.DETAIL} and room(found).left_out == 0
+    assert set(room(found).held.values()) == {Held.DETAIL} and not room(found).left_out
 
 
 @pytest.mark.parametrize(("budget", "told"), [(500, "summarised"), (1_000, "without scores and stability")])
@@ -276,10 +277,11 @@ def test_consensus_counts_what_the_run_folder_holds(tmp_path: Path) -> None:
     cells = dict(methods.rows)
     assert (
         cells[GROUP.method][names.index("EAP")][0]
-        == f"{cross:.2f}"
+        == f"{cross:.2f} ({iou_by_chance(20, 19, GRAPH.num_edges):.2f})"
         == cells["EAP"][names.index(GROUP.method)][0]
     )
-    assert cells[GROUP.method][names.index(GROUP.method)][0] == f"{mean:.2f}"
+    assert cells[GROUP.method][names.index(GROUP.method)][0].startswith(f"{mean:.2f} (")
+    assert "In brackets: by chance" in methods.caption
     stable = [block for block in blocks if isinstance(block, Table) and "stable" in block.caption]
     (three,) = (one for one in stable if one.rows[0][1].endswith("of 3"))
     for edge, told, in_known in three.rows:
@@ -301,7 +303,24 @@ def test_tasks_of_one_model_are_compared(tmp_path: Path) -> None:
     )
     one, other = (set(kept(runs, task, 0)) for task in tasks)
     assert "at 10 edges" in matrix.caption
-    assert matrix.rows[0][1][1][0] == f"{len(one & other) / len(one | other):.2f}"
+    assert matrix.rows[0][1][1][0].startswith(f"{len(one & other) / len(one | other):.2f} (")
+
+
+def test_equal_seeds_of_a_method_that_sees_no_task_are_no_pair(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for task in ("first", "second"):
+        group = GROUP.model_copy(update={"task": task, "model": "m", "method": "random"})
+        for seed in (0, 1):
+            given = [Given(top(GRAPH, 5 * seed, 10), 0.1)]
+            write(runs, f"{task}{seed}", seed, given, group=group, examples=0, backward_examples=0)
+    (matrix,) = (
+        block
+        for block in consensus(findings(runs))
+        if isinstance(block, Matrix) and "mean IoU over" in block.caption
+    )
+    one, other = (set(kept(runs, f"first{seed}", 0)) for seed in (0, 1))
+    assert matrix.rows[0][1][1][0].startswith(f"{len(one & other) / len(one | other):.2f} ("), "not near 1"
+    assert "of different seeds" in matrix.caption
 
 
 def test_budgets_are_round_and_common(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_circuit_without_room_is_summarised(
     browser: BrowserContext, large: tuple[Runs, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_module("orchestrator.report.room"), "BUDGET", 1_000)
+    monkeypatch.setattr(import_module("orchestrator.report.page"), "used", lambda *_: 0)
     monkeypatch.setattr(import_module("orchestrator.report.room"), "PER_SUMMARY", 200)
     runs, _ = large
     html = written(runs, tmp_path / "out")

@@ -100,6 +100,8 @@ def test_all_failed(tmp_path: Path) -> None:
     for number in range(300):
         runs.trial(trial(f"t{number:03d}", number, [], status="failed", error=f"no {number}", group=None))
     html = html_of(runs)
+    table = pareto_table(Results.load([runs.folder]))
+    assert table == "No circuits yet.\nOf 300 trials: 300 failed. First: t000: no 0"
     assert sections_of(html) == ["asked", "failures", "versions"]
     assert "The first 200 of 300" in section(html, "failures")
 
@@ -154,7 +156,20 @@ def test_the_table_for_the_terminal(tmp_path: Path) -> None:
     assert rows[1] == ["method", "edges ≤", "sparsity", "test KL: median [quartiles]", "seeds"]
     assert rows[2] == ["edge pruning", "3", "96.8 %", "0 [0, 0]", "2 of 2"]
     assert rows[3] == ["random", "1", "98.9 %", "1.98 [1.98, 1.98]", "2 of 2"]
-    assert rows[-1] == [str(TOTAL), "0.0 %", "0 [0, 0]", "2 of 2"]
+    assert rows[-3] == [str(TOTAL), "0.0 %", "0 [0, 0]", "2 of 2"]
+    told = "Of 6 trials: 1 failed, 1 not over. First: bad: RuntimeError: loss is NaN"
+    assert text.splitlines()[-2:] == ["", told]
+
+
+def test_no_heading_of_the_terminal_is_cut(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    name = "a_divergence_with_a_rather_long_name"
+    metrics = {split: {name: 0.1} for split in ("validation", "test")}
+    result = trial("t", 0, [point(0, 5, 0.1, metrics=metrics)], divergence=name, empty={"test": {name: 2.0}})
+    runs.trial(result)
+    _, metric, head, *_ = pareto_table(Results.load([runs.folder])).splitlines()
+    assert "median [quartiles]" in head and "…" not in head and metric.startswith("test ")
+    assert metric.replace("_", " ").endswith("a rather long name")
 
 
 def test_the_table_for_the_terminal_tells_long_names_apart(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from orchestrator.report import figures as figures_package
 from orchestrator.report.figures import FIGURES, FIGURES_AT_MOST, FigureKind, figures_of
 from orchestrator.report.figures.consensus import between_seeds
+from orchestrator.report.figures.layout import lay_out
 from orchestrator.report.figures.plot import FORMATS, Plot, slug
 from orchestrator.report.figures.style import (
     ONE_COLUMN,
@@ -24,6 +26,7 @@ from orchestrator.report.figures.style import (
     label,
     marker,
     methods_legend,
+    styled,
 )
 from orchestrator.report.findings import Findings
 from orchestrator.results import Results
@@ -60,7 +63,7 @@ def test_a_figure_is_drawn_from_its_csv_alone(kind: FigureKind, tmp_path: Path) 
 def svg(plot: Plot, rows: Any) -> bytes:
     stream = io.BytesIO()
     with rc_context(STYLE):
-        figure = Figure(figsize=plot.size, layout="constrained")
+        figure = Figure(figsize=plot.size)
         plot.draw(figure, rows)
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
@@ -173,7 +176,7 @@ def test_legends_use_the_width_of_the_figure() -> None:
             (dict.fromkeys([LONG, f"{LONG} too"], 0), ONE_COLUMN, 1),
             (short, TWO_COLUMNS, 4),
         ):
-            figure = Figure(figsize=(width, 2), layout="constrained")
+            figure = Figure(figsize=(width, 2))
             figure.subplots()
             methods_legend(figure, slots, width)
             figure.draw_without_rendering()
@@ -195,3 +198,42 @@ def test_titles_say_what_was_measured(tmp_path: Path) -> None:
     assert title_of(test_set=SET) == "gpt2, ioi · 64 examples, templates 1"
     assert title_of(test_set="200 examples, data seed 3") == "gpt2, ioi · 200 examples"
     assert title_of(ablation="mean") == "gpt2, ioi · mean ablation"
+
+
+@pytest.mark.parametrize("methods", [1, 12])
+def test_axes_titles_and_legends_do_not_overlap(methods: int, tmp_path: Path) -> None:
+    runs = gated_sweep(tmp_path / "runs")
+    for number in range(methods):
+        for seed in (0, 1):
+            group = GROUP.model_copy(update={"method": f"a method with a longer name, variant {number}"})
+            result = trial(f"m{number}-{seed}", seed, [point(0, 2 + number, 0.1 * (number + 1))], group=group)
+            runs.trial(result, edges={0: [("tok_embeds", "m0")]})
+    for _, plot in figures_of(findings_of(runs)).plots:
+        with styled():
+            figure = plot.figure()
+            figure.draw_without_rendering()
+        whole, boxes = figure.bbox, [axes.get_tightbbox() for axes in figure.axes]
+        legends = [legend.get_window_extent() for legend in figure.legends]
+        texts = [text.get_window_extent() for text in figure.texts]
+        assert all(axes.get_window_extent().height > 40 for axes in figure.axes), plot.slug
+        for place, one in enumerate(apart := [*boxes, *legends, *texts]):
+            assert one is not None and one.y0 >= whole.y0 - 1 and one.y1 <= whole.y1 + 1, plot.slug
+            assert not any(one.overlaps(other) for other in apart[:place] if other is not None), plot.slug
+
+
+def test_a_canvas_that_is_too_small_is_laid_out_all_the_same() -> None:
+    with styled():
+        figure = Figure(figsize=(0.3, 0.3))
+        for axes in figure.subplots(3, 2).ravel():
+            axes.set_ylabel("a label\non two lines")
+            axes.set_title("a title")
+        lay_out(figure)
+    assert all(axes.get_position().width > 0 and axes.get_position().height > 0 for axes in figure.axes)
+
+
+def test_nothing_solves_for_a_layout() -> None:
+    """kiwisolver, which the constrained layout is solved with, ends the process on some canvases."""
+    sources = Path(figures_package.__file__).parent.parent.rglob("*.py")
+    assert not [
+        path.name for path in sources if re.search("constrained|tight_layout", path.read_text("utf-8"))
+    ]

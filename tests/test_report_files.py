@@ -1,6 +1,7 @@
 """What a report writes beside its page: report.json, report.pdf, all files to the byte, all or nothing."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -375,3 +376,19 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpecError, match="the report cannot be written"):
         write_report([small_sweep(tmp_path / "runs").folder], tmp_path / "file" / "out")
+
+
+def test_what_a_crashed_report_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Not what another report that is still being written holds."""
+    runs, out = small_sweep(tmp_path / "runs"), tmp_path / "out"
+    dead, alive, other = (out / name for name in (".0123abcd.part", ".89abcdef.part", ".hidden"))
+    for folder in (dead, alive, other):
+        folder.mkdir(parents=True)
+        (folder / "report.html").write_text("half")
+    held = os.open(alive, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    write_files(Results.load([runs.folder]), out, figures=False)
+    assert not dead.exists() and alive.exists() and other.exists()
+    os.close(held)
+    write_files(Results.load([runs.folder]), out, figures=False)
+    assert not alive.exists() and other.exists() and (out / "report.html").exists()

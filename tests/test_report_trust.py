@@ -1,23 +1,32 @@
 """What lets a reader trust a report: gate histograms, warnings with advice, what it cost, its own charts."""
 
 import hashlib
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from orchestrator.report.certainty import common_hypervolumes, hypervolume_certainty
 from orchestrator.report.doubts import Doubt, doubts
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
-from orchestrator.report.panels.blocks import Chart, Details, Paragraph, Table
+from orchestrator.report.panels.blocks import Block, Chart, Details, Paragraph, Table
+from orchestrator.report.panels.comparable import comparable
+from orchestrator.report.panels.consensus import consensus
 from orchestrator.report.panels.curve_data import band_data, metrics_of
 from orchestrator.report.panels.curves import curves
+from orchestrator.report.panels.fronts import fronts
 from orchestrator.report.panels.gates import gates, has_gates
 from orchestrator.report.panels.training import training
+from orchestrator.report.panels.versions import versions
 from orchestrator.results import Results
 from tests import one_rank
 from tests.run_folders import GROUP, TOTAL, Runs, point, small_sweep, trial
+from trainers.hardware import hardware
 from trainers.methods.base import GATE_BINS
 from trainers.methods.gate_training import gate_histogram
 from trainers.result import TrialResult
@@ -31,6 +40,11 @@ def findings_of(runs: Runs) -> Findings:
 
 def told(runs: Runs, start: str) -> list[Doubt]:
     return [doubt for doubt in doubts(findings_of(runs)) if doubt.what.startswith(start)]
+
+
+def the_table(blocks: Sequence[Block], caption: str) -> Table:
+    (found,) = (b for b in blocks if isinstance(b, Table) and b.caption.startswith(caption))
+    return found
 
 
 def test_a_gate_histogram_counts_every_gate() -> None:
@@ -151,6 +165,90 @@ def test_warnings_of_trials_say_what_to_do(tmp_path: Path, warning: str, advice:
     runs.trial(trial("a", 0, [point(0, 20, 0.1)], warnings=[warning]))
     (doubt,) = told(runs, warning)
     assert advice in doubt.advice and doubt.trials == ("a",)
+
+
+def test_one_row_per_cause(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for seed, achieved in enumerate((0.8511, 0.9, 0.8617)):
+        text = f"target sparsity 0.95 did not bind: the final circuit's is {achieved}"
+        runs.trial(trial(f"t{seed}", seed, [point(0, 3, 0.1)], warnings=[text]))
+    found = [doubt for doubt in told(runs, "") if "did not bind" in doubt.what]
+    assert [doubt.what for doubt in found] == [
+        "target sparsity 0.95 did not bind: the final circuit's is 0.8511 – 0.9"
+    ]
+    assert found[0].trials == ("t0", "t1", "t2") and "multiplier_lr" in found[0].advice
+
+
+def test_no_seeds_are_asked_of_a_method_without_any(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for name, method in (("eap", "EAP"), ("edge_pruning", "edge pruning")):
+        group = GROUP.model_copy(update={"method": method})
+        spec = {"method": {"name": name}, "seed": 0}
+        runs.trial(trial(name, 0, [point(0, 3, 0.1)], group=group, spec=spec))
+    asked = [doubt.where for doubt in told(runs, "") if "One seed" in doubt.what]
+    assert len(asked) == 1 and asked[0].startswith("edge pruning")
+
+
+def test_a_method_without_gates_is_not_said_to_lack_them(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    histogram = [50, *[0] * 18, 44]
+    runs.trial(trial("with", 0, [point(0, 3, 0.1)], gate_histogram=histogram))
+    other = GROUP.model_copy(update={"method": "ACDC"})
+    runs.trial(trial("acdc", 0, [point(0, 3, 0.1)], group=other, steps=40))
+    assert not any(isinstance(block, Paragraph) for block in gates(findings_of(runs)))
+    runs.trial(trial("without", 1, [point(0, 3, 0.1)], steps=40))
+    (told_of,) = (block.text for block in gates(findings_of(runs)) if isinstance(block, Paragraph))
+    assert told_of == "1 trial of several steps recorded no gates."
+
+
+def test_hardware_and_where_the_same_bits_cannot_be_promised(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    machine = {"processor": "Some CPU 9000", "cores": 64, "memory_bytes": 512 * 2**30, "gpu": "Some GPU"}
+    runs.trial(trial("old", 0, [point(0, 3, 0.1)], execution={"processor": "x86_64", "device": "cpu"}))
+    runs.trial(trial("new", 1, [point(0, 3, 0.1)], execution={**machine, "device": "cuda:0", "attempt": 1}))
+    runs.sweep("one", ["old"])
+    runs.sweep("two", ["new"])
+    tables = {
+        b.columns[0].title: {row[0]: row[1] for row in b.rows}
+        for b in versions(findings_of(runs))
+        if isinstance(b, Table)
+    }
+    assert tables["Hardware"]["gpu"] == "Some GPU (1 trial)" and tables["Hardware"]["cores"] == "64 (1 trial)"
+    assert tables["Hardware"]["memory"] == "512.0 GiB (1 trial)" and "attempt" in tables["Execution"]
+    (bits,) = (b.text for b in versions(findings_of(runs)) if isinstance(b, Paragraph))
+    assert bits.startswith("1 trial ran on a GPU. There the same bits cannot be promised")
+    ran = the_table(comparable(findings_of(runs)), "When and where")
+    assert [row[0] for row in ran.rows] == ["one", "two"]
+    assert ran.rows[0][1:] == ["2026-01-01", "2026-01-01", "not recorded", "x86_64", "none recorded"]
+    assert ran.rows[1][4:] == ["Some CPU 9000", "Some GPU"]
+
+
+def test_what_a_machine_tells_of_itself(tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel name\t: Some CPU 9000\nprocessor\t: 1\nmodel name\t: Other\n")
+    found = hardware(torch.device("cpu"), info)
+    assert found["processor"] == "Some CPU 9000" and "gpu" not in found
+    assert isinstance(found["cores"], int) and found["cores"] >= 1
+    assert hardware(torch.device("cpu"), tmp_path / "none")["processor"], "the architecture, where no name is"
+
+
+def test_a_value_that_is_not_known_is_not_zero(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.trial(trial("good", 0, [point(0, 3, 0.0)]), edges={0: [("tok_embeds", "m0")] * 3})
+    runs.trial(trial("unknown", 1, [point(0, 3, 0.0, math.nan)]))
+    findings = findings_of(runs)
+    ((scene, (curve,)),) = findings.scenes.items()
+    shared = common_hypervolumes([curve])
+    np.testing.assert_array_equal(shared.by_method[curve.method], [1.0, np.nan])
+    assert shared.mean(curve.method) == 1.0, "not halved"
+    table = the_table(fronts(findings), "Hypervolume per method")
+    assert table.rows[0][5] == "1.000 (1 of 2 seeds)"
+    assert hypervolume_certainty(findings, curve).mean == pytest.approx(curve.hypervolumes[0])
+    alone = Runs(tmp_path / "alone")
+    alone.trial(trial("unknown", 0, [point(0, 3, 0.0, math.nan)]))
+    table = the_table(fronts(findings_of(alone)), "Hypervolume per method")
+    assert (table.rows[0][5], table.rows[0][7]) == ("–", "–")
+    assert [b for b in consensus(findings_of(alone)) if isinstance(b, Table) and not b.rows] == []
 
 
 def test_warnings_name_their_scene(tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_a_folder_without_runs_is_refused(runs: Runs, name: str) -> None:
         Results.load([Folder.open(runs.path / name)])
 
 
+@pytest.mark.parametrize("name", ["trials", "trials/aa"])
+def test_a_folder_inside_a_runs_folder_is_told_from_it(runs: Runs, name: str) -> None:
+    with pytest.raises(SpecError, match=f"did you mean {runs.folder.location}\\?"):
+        Results.load([runs.path / name])
+
+
 def test_an_empty_sweep_gives_empty_tables(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     results = Results.load([runs.sweep("empty", [])])

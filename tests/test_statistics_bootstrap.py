@@ -13,6 +13,7 @@ from orchestrator.statistics.bootstrap import (
     RESAMPLES,
     Interval,
     draws,
+    median_over_seeds,
     over_both,
     over_examples,
     over_seeds,
@@ -72,6 +73,29 @@ def test_many_seeds_against_scipy() -> None:
     ).confidence_interval
     error = sample.std() / 30**0.5
     assert (found.low, found.high) == pytest.approx((right.low, right.high), abs=0.12 * error)
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5])
+def test_the_median_over_seeds_against_all_resamples(seeds: int) -> None:
+    values = np.random.default_rng(seeds).normal(size=(seeds, 2))
+    values[0, 1] = np.inf
+    low, high = median_over_seeds(values)
+    for column in range(2):
+        medians = [np.median(drawn) for drawn in product(values[:, column], repeat=seeds)]
+        right = percentile_interval(medians, np.ones(len(medians)))
+        assert (low[column], high[column]) == pytest.approx((right.low, right.high))
+
+
+def test_the_median_over_many_seeds_against_scipy() -> None:
+    values = np.random.default_rng(0).normal(size=15)
+    theirs = stats.bootstrap((values,), np.median, method="percentile", rng=1).confidence_interval
+    (low,), (high,) = median_over_seeds(values[:, None])
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.1)
+
+
+def test_no_interval_of_the_median_below_three_seeds() -> None:
+    low, high = median_over_seeds([[1.0, 1.0], [2.0, 2.0], [np.nan, 3.0]])
+    assert np.isnan(low[0]) and np.isnan(high[0]) and (low[1], high[1]) == (1.0, 3.0)
 
 
 def test_two_samples_against_brute_force() -> None:

@@ -13,6 +13,7 @@ from orchestrator.statistics.paired import (
     compare,
     difference_at,
     log_weights,
+    same_everywhere,
 )
 from orchestrator.statistics.pareto import best_within
 from orchestrator.statistics.permutation import sign_flip_test, split_test
@@ -98,19 +99,30 @@ def test_paired_seeds_cancel_what_they_share() -> None:
     assert apart.seeds is not None and apart.seeds.high > 0
 
 
-def test_a_method_without_seeds_is_not_paired() -> None:
+def test_seeds_flip_around_a_method_without_seeds() -> None:
     weights = np.ones(1)
     fixed, seeded = sample([[1.0]], fixed=True), sample([[5.0], [6.0], [7.0]])
     result = compare(fixed, seeded, weights)
     assert not result.paired and result.num_seeds == (1, 3) and result.mean == pytest.approx(-5)
-    assert result.significance is not None
-    assert (result.significance.p, result.significance.smallest) == (0.25, 0.25)
+    assert result.significance == sign_flip_test([4.0, 5.0, 6.0]), "not one of n + 1 samples"
+    np.testing.assert_allclose(result.by_seed, [-4.0, -5.0, -6.0])
+    seven = compare(sample([[5.0 + seed] for seed in range(7)]), fixed, weights)
+    assert seven.significance is not None and seven.significance.p == 2.0**-6
     assert result.seeds == over_seeds([1.0], [5.0, 6.0, 7.0])
     nothing = compare(fixed, sample([[2.0]], fixed=True), weights)
     assert nothing.significance is None and nothing.seeds is None, "no seeds to test or to resample"
     alone = compare(sample([[1.0]]), sample([[2.0]]), weights)
     assert alone.paired and alone.seeds is None
     assert alone.significance is not None and alone.significance.smallest == 1
+
+
+def test_what_is_the_same_everywhere() -> None:
+    one = sample([[1.0, 2.0], [3.0, 4.0]])
+    assert same_everywhere(one, sample([[1.0, 2.0], [3.0, 4.0 + 1e-9]]), 1e-6)
+    assert not same_everywhere(one, sample([[3.0, 4.0], [1.0, 2.0]])), "equal means, but not seed by seed"
+    assert not same_everywhere(one, sample([[1.0, 2.0], [3.0, 4.0]], first_seed=5)), "no pairs to compare"
+    fixed = sample([[1.0, 2.0]], fixed=True)
+    assert same_everywhere(fixed, sample([[1.0, 2.0], [1.0, 2.0]])) and not same_everywhere(fixed, one)
 
 
 def test_rounding_is_no_difference() -> None:

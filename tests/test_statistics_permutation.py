@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from orchestrator.statistics.permutation import holm, sign_flip_test, split_test
+from orchestrator.statistics.permutation import ALPHA, holm, seeds_needed, sign_flip_test, split_test
 
 # Sixteenths: sums of them are exact, so that ties are ties.
 NUMBERS = st.integers(-40, 40).map(lambda value: value / 16)
@@ -132,3 +132,16 @@ def test_holm_rejects_what_its_steps_reject(values: list[float], alpha: float) -
             break
         rejected.append(index)
     assert sorted(rejected) == np.flatnonzero(holm(values) <= alpha).tolist()
+
+
+@pytest.mark.parametrize(
+    ("tests", "flipped", "needed"), [(1, True, 6), (2, True, 7), (1, False, 4), (10, False, 6)]
+)
+def test_how_many_seeds_are_needed(tests: int, flipped: bool, needed: int) -> None:
+    def least(seeds: int) -> float:
+        values = np.arange(1.0, seeds + 1)
+        test = sign_flip_test(values) if flipped else split_test(values, values + 100)
+        return tests * test.p
+
+    assert seeds_needed(tests, flipped) == needed
+    assert least(needed) <= ALPHA < least(needed - 1)

@@ -304,3 +304,10 @@ def test_a_folder_without_sweeps_is_refused_and_left_alone(tmp_path: Path) -> No
     with pytest.raises(SpecError, match="nowhere: no sweep there"):
         track(Folder.open(tmp_path / "nowhere"), f"sqlite:///{tmp_path}/nowhere/mlflow.db")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_trial_that_has_ended_does_not_end_before_it_began(runs: Folder) -> None:
+    track(runs, uri(runs))
+    (child,) = (one for one in found(runs, "trial") if one.info.status == "FINISHED")
+    began, ended = child.info.start_time, child.info.end_time
+    assert began is not None and ended is not None and ended - began == 12_000, "as its result says"

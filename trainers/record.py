@@ -21,6 +21,7 @@ from trainers.distributed import held_bytes
 from trainers.evaluate import Evaluation
 from trainers.evaluation.curves import areas, on_grid
 from trainers.evaluation.faithfulness import faithfulness
+from trainers.hardware import hardware
 from trainers.memory import peak, restart_peak
 from trainers.methods.base import Discovery, Found
 from trainers.model import Loaded
@@ -189,7 +190,7 @@ class Recorder:
             "attempt": self.execution.attempt,
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "processor": platform.processor() or platform.machine(),
+            **hardware(self.execution.ranks.device),
             "code": os.environ.get("CIRCUIT_SWEEP_COMMIT", "unknown"),
             "model_commit": self.loaded.commit,  # what a hub model's revision stood for
             "model_digest": self.spec.model.identity().get("digest"),  # None of a hub model

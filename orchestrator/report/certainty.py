@@ -72,10 +72,16 @@ def _agree(values: np.ndarray, mean: float) -> bool:
     return own == mean or (own != own and mean != mean) or abs(own - mean) <= AGREE * abs(mean) + 1e-6
 
 
+def mean_of_known(values: Floats) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
 @dataclass(frozen=True)
 class HypervolumeCertainty:
-    """The mean over seeds of each seed's own hypervolume, with 95 % intervals: over seeds, over the
-    examples, over both. None where there is nothing to resample, or fewer than FEWEST_SEEDS of it; `why`
+    """The mean of the seeds' own hypervolumes, of those that are known, with 95 % intervals: over seeds, over
+    the examples, over both. None where there is nothing to resample, or fewer than FEWEST_SEEDS of it; `why`
     says why there are no examples."""
 
     mean: float
@@ -95,21 +101,25 @@ def hypervolume_certainty(findings: Findings, curve: Curve) -> HypervolumeCertai
 
 
 def _hypervolume_certainty(findings: Findings, curve: Curve) -> HypervolumeCertainty:
-    single = curve.hypervolumes
+    sure = ~np.isnan(curve.hypervolumes)
+    single, mean = curve.hypervolumes[sure], mean_of_known(curve.hypervolumes)
     enough = len(single) >= FEWEST_SEEDS
     seeds = over_seeds(single) if enough else None
-    known = by_example(findings, curve, np.concatenate(curve.seed_fronts).tolist())
+    fronts = [rows for rows, one in zip(curve.seed_fronts, sure, strict=True) if one]
+    if not fronts:
+        return HypervolumeCertainty(mean, None, None, None, "no seed's test divergence is known")
+    known = by_example(findings, curve, np.concatenate(fronts).tolist())
     if isinstance(known, str):
-        return HypervolumeCertainty(float(single.mean()), seeds, None, None, known)
+        return HypervolumeCertainty(mean, seeds, None, None, known)
     means = resampled_means(np.vstack((known.empty, known.values)).T)
     shares, start = np.empty((RESAMPLES, len(single))), 1
-    for place, rows in enumerate(curve.seed_fronts):
+    for place, rows in enumerate(fronts):
         shares[:, place] = _shares(curve, rows, means[:, start : start + len(rows)], means[:, 0])
         start += len(rows)
     equal = np.ones(RESAMPLES)
     both = percentile_interval(drawn_seeds(shares), equal) if enough else None
     examples = percentile_interval(shares.mean(axis=1), equal)
-    return HypervolumeCertainty(float(single.mean()), seeds, examples, both)
+    return HypervolumeCertainty(mean, seeds, examples, both)
 
 
 def _shares(curve: Curve, rows: Ints, divergence: Floats, empty: Floats) -> Floats:
@@ -152,11 +162,16 @@ class CommonHypervolumes:
     budgets: Ints
     by_method: Mapping[str, Floats]
 
+    def mean(self, method: str) -> float:
+        """Over the method's seeds whose value is known; NaN where there are none."""
+        return mean_of_known(self.by_method.get(method, np.empty(0)))
+
 
 def common_hypervolumes(group: Sequence[Curve]) -> CommonHypervolumes:
     """The share of the box over those budgets (log scale) and from 0 to the empty circuit's divergence that
     each seed's best circuits by validation dominate with their test divergence. The budgets are those that
-    pairs are compared on (statistics/paired.py). A method without a finite validation divergence is left out.
+    pairs are compared on (statistics/paired.py). A method without a finite validation divergence is left out;
+    a seed whose test divergence is not known (NaN) at some of the budgets has NaN.
     """
     usable = {curve.method: np.flatnonzero(np.isfinite(curve.validation)) for curve in group}
     some = [curve for curve in group if usable[curve.method].size]
@@ -172,6 +187,7 @@ def common_hypervolumes(group: Sequence[Curve]) -> CommonHypervolumes:
         rows = chosen(curve.num_edges, curve.validation, curve.seeds, budgets)[1]
         test = curve.test[rows[(rows >= 0).all(axis=1)]]
         with np.errstate(invalid="ignore", divide="ignore"):
-            heights = np.where(np.isfinite(test), np.clip(1 - test / curve.empty, 0.0, 1.0), 0.0)
-        by_method[curve.method] = heights @ weights if curve.empty > 0 else np.full(len(heights), np.nan)
+            heights = np.clip(1 - test[:, weights > 0] / curve.empty, 0.0, 1.0)
+        volumes = heights @ weights[weights > 0]
+        by_method[curve.method] = volumes if curve.empty > 0 else np.full(len(heights), np.nan)
     return CommonHypervolumes(budgets, by_method)

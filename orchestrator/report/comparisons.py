@@ -9,9 +9,17 @@ import numpy as np
 from orchestrator.report.certainty import ByExample, by_example
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
-from orchestrator.statistics.paired import Comparison, Sample, chosen, common_budgets, compare, log_weights
+from orchestrator.statistics.paired import (
+    Comparison,
+    Sample,
+    chosen,
+    common_budgets,
+    compare,
+    log_weights,
+    same_everywhere,
+)
 from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
-from orchestrator.statistics.permutation import ALPHA, holm
+from orchestrator.statistics.permutation import ALPHA, holm, seeds_needed
 from trainers.evaluation.faithfulness import ROUNDING
 
 # Up to so many methods of a scene are all compared with each other (10 pairs); of more, each is compared
@@ -44,6 +52,17 @@ class Pair:
         if self.comparison is None or abs(self.comparison.mean) <= rounding(self.one):
             return None
         return self.one if self.comparison.mean < 0 else self.other
+
+    @property
+    def alike(self) -> bool:
+        """Whether the two have the same divergences at every budget, beyond rounding."""
+        return len(self.samples) == 2 and same_everywhere(*self.samples, rounding(self.one))
+
+    @property
+    def seeds_needed(self) -> int:
+        """The fewest seeds with which one could be called better, over as many tests as the scene has."""
+        flipped = self.comparison is not None and self.comparison.by_seed.size > 0
+        return max(TELLING_SEEDS, seeds_needed(self.tests, flipped))
 
     @property
     def winner(self) -> Curve | None:

@@ -1,11 +1,13 @@
 """Doubts: what a reader of the report should know before believing it, each with what to do about it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from orchestrator.report.comparisons import is_fixed
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges
 from orchestrator.report.scenes import Curve
@@ -22,6 +24,8 @@ WIDE_AT = 0.25
 DISCONNECTED = 0.05
 # A front of fewer circuits may well be of one seed.
 SHORT_FRONT = 3
+# In a trial's warning: trials that differ in these alone tell of one cause.
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 # The warnings that trials give, by how they start.
 ADVICE = (
@@ -63,7 +67,7 @@ def doubts(findings: Findings) -> Iterator[Doubt]:
         for curve in group:
             where = f"{curve.method}, {findings.titles[scene]}"
             yield from _of_values(curve, where)
-            yield from _of_seeds(curve, where)
+            yield from _of_seeds(findings, curve, where)
             yield from _of_edges(findings, curve, where, kept)
     yield from _of_trials(findings)
 
@@ -99,11 +103,11 @@ def _of_values(curve: Curve, where: str) -> Iterator[Doubt]:
         yield Doubt(where, text, "The trials measured different things: compare their versions and dtypes.")
 
 
-def _of_seeds(curve: Curve, where: str) -> Iterator[Doubt]:
+def _of_seeds(findings: Findings, curve: Curve, where: str) -> Iterator[Doubt]:
     seeds = curve.all_seeds
     if len(seeds) == 1:
-        text = "One seed, so its curves have no band (a method that does not use the seed runs once)."
-        yield Doubt(where, text, "Add seeds, where the method uses them.", _ids(curve.rows))
+        if not is_fixed(findings, curve):
+            yield Doubt(where, "One seed, so its curves have no band.", "Add seeds.", _ids(curve.rows))
         return
     front_seeds = sorted({int(curve.seeds[index]) for index in curve.front})
     if len(front_seeds) == 1 and len(curve.front) >= SHORT_FRONT:
@@ -173,10 +177,23 @@ def _of_trials(findings: Findings) -> Iterator[Doubt]:
             yield Doubt(where, "Complete, but without any circuit.", trials=ids)
         elif row["method"] is None or row["divergence"] is None:
             yield Doubt(where, "Its group or divergence is missing: it is on no curve.", trials=ids)
+    causes: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for row in findings.trials.values():
         for text in row["warnings"] or ():
-            advice = next((advice for start, advice in ADVICE if text.startswith(start)), "")
-            yield Doubt(_place(findings, row), text, advice, (row["trial_id"],))
+            cause = (_place(findings, row), *NUMBER.split(text))
+            causes.setdefault(cause, []).append((text, row["trial_id"]))
+    for (where, *_), given in causes.items():
+        text = _one_text([text for text, _ in given])
+        advice = next((advice for start, advice in ADVICE if text.startswith(start)), "")
+        yield Doubt(where, text, advice, tuple(dict.fromkeys(trial_id for _, trial_id in given)))
+
+
+def _one_text(texts: Sequence[str]) -> str:
+    """Texts that differ in their numbers alone as one, with `lowest – highest` of each number."""
+    columns = zip(*(NUMBER.findall(text) for text in texts), strict=True)
+    ranges = (sorted(set(column), key=lambda one: float(one.replace(",", ""))) for column in columns)
+    told = iter([one[0] if len(one) == 1 else f"{one[0]} – {one[-1]}" for one in ranges])
+    return NUMBER.sub(lambda _: next(told), texts[0])
 
 
 def _place(findings: Findings, row: Mapping[str, Any]) -> str:

@@ -53,6 +53,8 @@ _ESCAPED = {
     "‖": r"$\Vert$",
 }
 
+# As `orchestrator.wording.significant` writes small numbers; a trial's id holds no point.
+_SMALL = re.compile(r"(?<![\w.])(\d\.\d+)e([-+]\d{2,3})(?![\w.])")
 # Latin letters and signs that LaTeX's default fonts lack.
 _NEED_T1 = "ÐÞðþ×÷"
 
@@ -133,8 +135,17 @@ def _head(title: str, kind: str) -> str:
 
 
 def _cell(text: str, kind: str) -> str:
-    told = re.sub(r"(?<=\d) \\%", r"\\,\\%", escape(text))
+    told = re.sub(r"(?<=\d) \\%", r"\\,\\%", _powers(text))
     return rf"\parbox[t]{{4cm}}{{\raggedright {told}\strut}}" if kind == _PARAGRAPH else told
+
+
+def _powers(text: str) -> str:
+    """`4.20e-08` as 4.20 times a power of ten; all else escaped."""
+    parts = _SMALL.split(text)
+    told = [escape(parts[0])]
+    for digits, power, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        told += [rf"${digits} \times 10^{{{int(power)}}}$", escape(rest)]
+    return "".join(told)
 
 
 def _one_line(text: str) -> str:

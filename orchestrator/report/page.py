@@ -14,7 +14,9 @@ from orchestrator.report.codes import MARKS, mark
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels import PANELS
 from orchestrator.report.panels.blocks import Block, Chart, Details, Section
+from orchestrator.report.panels.circuits import circuits
 from orchestrator.report.panels.trouble import num_warnings
+from orchestrator.report.room import used
 from orchestrator.wording import count, duration
 
 # Joined, in this order, into one scope of the page; a new chart form is one file and one name here.
@@ -51,8 +53,14 @@ class Tile:
 
 
 def sections_of(findings: Findings) -> list[Section]:
-    """What the page consists of, before it becomes HTML."""
-    return [panel.section(findings) for panel in PANELS if panel.applies(findings)]
+    """What the page consists of, before it becomes HTML. The circuits come last: they take what room the
+    other sections leave."""
+    asked = [panel for panel in PANELS if panel.applies(findings)]
+    found = {panel.key: panel.section(findings) for panel in asked if panel.render is not circuits}
+    others = list(found.values())
+    used(findings, lambda: len(page(findings, sections=others)))
+    found |= {panel.key: panel.section(findings) for panel in asked if panel.render is circuits}
+    return [found[panel.key] for panel in asked]
 
 
 def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Section] | None = None) -> str:

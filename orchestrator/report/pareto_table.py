@@ -9,7 +9,7 @@ from orchestrator.report.metric_words import words
 from orchestrator.report.panels.curves import evenly
 from orchestrator.report.scenes import Curve, curves, titles
 from orchestrator.results import Results
-from orchestrator.wording import percent, significant
+from orchestrator.wording import count, percent, significant
 
 # Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.
 LINES = 6
@@ -17,6 +17,7 @@ WIDTH = 80
 SHORTEST_NAME = 16  # columns that a method's name has at least; a longer one goes on in the next lines
 LONGEST_NUMBER = 30  # columns of a number and of its heading
 _GAP = "  "
+_BAD = {"failed": "failed", "unreadable": "damaged", "unfinished": "not over"}
 
 
 def pareto_table(results: Results) -> str:
@@ -26,12 +27,15 @@ def pareto_table(results: Results) -> str:
     trailing newline; a sentence when there is no circuit yet.
     """
     scenes = curves(results)
+    trouble = _trouble(results)
     if not scenes:
-        return "No circuits yet."
+        return "\n".join(["No circuits yet.", *trouble])
     names = titles(scenes)
     lines: list[str] = []
     for scene, group in scenes.items():
-        value = f"test {words(scene.divergence)}: median [quartiles]"
+        metric = f"test {words(scene.divergence)}"
+        named = f"{metric}: median [quartiles]"
+        value = named if len(named) <= LONGEST_NUMBER else "median [quartiles]"
         head = tuple(_clipped(cell, LONGEST_NUMBER) for cell in ("edges ≤", "sparsity", value, "seeds"))
         numbers = {curve.method: _numbers(curve) for curve in group}
         rows = [head, *(row for own in numbers.values() for row in own)]
@@ -39,14 +43,40 @@ def pareto_table(results: Results) -> str:
         room = max(SHORTEST_NAME, WIDTH - sum(widths) - len(_GAP) * len(widths))
         room = min(room, max(len("method"), *(len(_printable(method)) for method in numbers)))
         title = _clipped(f"{names[scene]}  ({scene.num_edges_total:,} edges)", WIDTH)
-        lines += ["", title, _line("method", head, room, widths)]
+        lines += [
+            "",
+            title,
+            *([_clipped(metric, WIDTH)] * (value != named)),
+            _line("method", head, room, widths),
+        ]
         for method, own in numbers.items():
             told = textwrap.wrap(_clipped(method, LINES * room), room) or [""]
             blank = ("",) * len(widths)
             for place in range(max(len(told), len(own))):
                 cells = own[place] if place < len(own) else blank
                 lines.append(_line(told[place] if place < len(told) else "", cells, room, widths))
-    return "\n".join(lines[1:])
+    return "\n".join([*lines[1:], *([""] * bool(trouble)), *trouble])
+
+
+def _trouble(results: Results) -> list[str]:
+    """How many trials did not end well, and the first of their problems, in lines of a terminal."""
+    rows = results.trials.select(["trial_id", "status", "error"]).to_pylist()
+    by_status = {status: [row for row in rows if row["status"] == status] for status in _BAD}
+    told = [f"{len(own)} {_BAD[status]}" for status, own in by_status.items() if own]
+    others = len(results.problems) - len(by_status["unreadable"])  # each of which is a problem, too
+    if others > 0:
+        told.append(count(others, "other problem") + " with the files")
+    if not told:
+        return []
+    bad = [*by_status["failed"], *by_status["unreadable"]]
+    first = ""
+    if bad:
+        lines = (bad[0]["error"] or "no error was recorded").splitlines() or [""]
+        first = f" First: {bad[0]['trial_id']}: {lines[0]}"
+    elif others > 0:
+        first = f" First: {results.problems[0].where}: {results.problems[0].what}"
+    text = f"Of {count(len(rows), 'trial')}: {', '.join(told)}.{first}"
+    return textwrap.wrap(_clipped(text, 3 * WIDTH), WIDTH)
 
 
 def _numbers(curve: Curve) -> list[Sequence[str]]:

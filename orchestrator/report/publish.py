@@ -7,12 +7,15 @@ last. So an error (an error is never skipped, whichever file it is about) leaves
 as it was, and a reader never finds half a file. Other files in the folder are not touched.
 """
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,16 +95,39 @@ def write_files(results: Results, out: Path, refresh_seconds: int = 0, figures: 
     if out.exists() and not out.is_dir():
         raise SpecError(f"{out}: found a file; allowed: a folder for the report, there or to be made")
     findings = Findings.of(results)
-    part = out / f".{uuid.uuid4().hex[:8]}.part"
     try:
-        part.mkdir(parents=True)
-        try:
+        with _part(out) as part:
             _write(findings, part, refresh_seconds, figures)
             return _into_place(part, out)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise SpecError(f"{out}: the report cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _part(out: Path) -> Iterator[Path]:
+    """A folder in `out` for a report that is being written, gone afterwards; those that processes which
+    died left behind are removed. A lock, which ends with its process, tells whose are still written."""
+    for other in out.glob(".*.part"):
+        with suppress(OSError), _locked(other):
+            shutil.rmtree(other, ignore_errors=True)
+    part = out / f".{uuid.uuid4().hex[:8]}.part"
+    part.mkdir(parents=True)
+    try:
+        with _locked(part):
+            yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Raises OSError if another process holds the folder."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def _write(findings: Findings, folder: Path, refresh_seconds: int, figures: bool) -> None:

@@ -4,7 +4,7 @@ Every circuit on a curve's front comes first: its edges, then what is known abou
 circuits first; then the fronts of single seeds, as many as there is room for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,8 +13,8 @@ from orchestrator.report.kept import seed_front
 from orchestrator.report.panels.curve_data import evenly
 from orchestrator.report.scenes import Curve
 
-# Characters of data: the page may have 6 MB, of which the charts take up to 3.
-BUDGET = 2_000_000
+# Characters of the page: it may have 6 MB, of which one stays spare.
+BUDGET = 5_000_000
 PER_CIRCUIT, PER_SUMMARY, PER_DETAIL = 300, 1500, 3
 ON_FRONT, ON_SEED_FRONT = 40, 12
 
@@ -48,11 +48,11 @@ class View:
 
 @dataclass(frozen=True)
 class Room:
-    """`left_out`: how many fronts of single seeds there was no room for."""
+    """`left_out`: the fronts of single seeds there was no room for."""
 
     views: tuple[View, ...]
     held: Mapping[Ref, Held]
-    left_out: int
+    left_out: tuple[View, ...]
 
 
 def ref(curve: Curve, row: int) -> Ref:
@@ -60,31 +60,38 @@ def ref(curve: Curve, row: int) -> Ref:
     return curve.method, point["trial_id"], point["point"]
 
 
+def used(findings: Findings, measure: Callable[[], int] = lambda: 0) -> int:
+    """Characters of everything else on the page, as measured the first time."""
+    return findings.once("characters of the page without circuits", measure)
+
+
 def room(findings: Findings, budget: int | None = None) -> Room:
-    """What there is room for in `budget` (BUDGET) characters, about."""
+    """What there is room for, about, in `budget` characters: what is left of BUDGET unless given."""
     curves = [curve for group in findings.scenes.values() for curve in group]
     views = [_thinned(curve, None, curve.front.tolist(), ON_FRONT) for curve in curves]
     sizes = {one: size for view in views for one, size in view.sizes.items()}
     held = dict.fromkeys(sizes, Held.SUMMARY)
-    left = (BUDGET if budget is None else budget) - sum(_cost(size, Held.SUMMARY) for size in sizes.values())
+    left = (BUDGET - used(findings) if budget is None else budget) - sum(
+        _cost(size, Held.SUMMARY) for size in sizes.values()
+    )
     for wanted in (Held.EDGES, Held.DETAIL):
         for one, size in sorted(sizes.items(), key=lambda item: item[1]):
             more = _cost(size, wanted) - _cost(size, held[one])
             if more <= left and held[one] == wanted - 1:
                 left -= more
                 held[one] = wanted
-    left_out = 0
+    left_out: list[View] = []
     for view in _of_seeds(curves):
         new = {one: size for one, size in view.sizes.items() if one not in held}
         cost = {wanted: sum(_cost(size, wanted) for size in new.values()) for wanted in Held}
         fits = next((wanted for wanted in (Held.DETAIL, Held.EDGES) if cost[wanted] <= left), None)
         if fits is None:
-            left_out += 1
+            left_out.append(view)
         else:
             left -= cost[fits]
             held |= dict.fromkeys(new, fits)
             views.append(view)
-    return Room(tuple(view for view in views if view.rows), held, left_out)
+    return Room(tuple(view for view in views if view.rows), held, tuple(left_out))
 
 
 def _of_seeds(curves: list[Curve]) -> list[View]:

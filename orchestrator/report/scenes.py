@@ -84,10 +84,10 @@ class Curve:
     @cached_property
     def hypervolume(self) -> float:
         """Share of the reference box that the test divergences of the front dominate; NaN if the
-        empty circuit is not known."""
+        empty circuit, or all of these, are not known."""
         total = self.scene.num_edges_total
         costs = np.column_stack((log_kept(self.num_edges, total), self.test))[self.front]
-        return hypervolume(costs, (np.log10(1 / total), 0.0), (0.0, self.empty))
+        return self._volume(costs, (np.log10(1 / total), 0.0), (0.0, self.empty))
 
     @cached_property
     def seed_fronts(self) -> list[Ints]:
@@ -98,11 +98,17 @@ class Curve:
 
     @cached_property
     def hypervolumes(self) -> Floats:
-        """Each seed's hypervolume on its own, [seeds]."""
+        """Each seed's hypervolume on its own, [seeds]; NaN where no test divergence of its front is known."""
         total = self.scene.num_edges_total
         costs = np.column_stack((log_kept(self.num_edges, total), self.test))
         low, high = (np.log10(1 / total), 0.0), (0.0, self.empty)
-        return np.array([hypervolume(costs[rows], low, high) for rows in self.seed_fronts])
+        return np.array([self._volume(costs[rows], low, high) for rows in self.seed_fronts])
+
+    @staticmethod
+    def _volume(costs: Floats, low: Sequence[float], high: Sequence[float]) -> float:
+        """What is not known (NaN) dominates nothing; where nothing is known, neither is the volume."""
+        unknown = len(costs) > 0 and bool(np.isnan(costs[:, 1]).all())
+        return float("nan") if unknown else hypervolume(costs, low, high)
 
     @cached_property
     def knee(self) -> int | None:

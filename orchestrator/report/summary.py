@@ -94,7 +94,6 @@ def _scene(findings: Findings, scene: Scene, group: Sequence[Curve]) -> Json:
 
 
 def _method(findings: Findings, curve: Curve, shared: CommonHypervolumes) -> Json:
-    over_common = shared.by_method.get(curve.method)
     sparsest = curve.sparsest(findings.epsilon)
     return {
         "method": curve.method,
@@ -103,7 +102,7 @@ def _method(findings: Findings, curve: Curve, shared: CommonHypervolumes) -> Jso
         "circuits": len(curve.rows),
         "front": [_circuit(findings, curve.rows[int(index)]) for index in curve.front],
         "hypervolume": curve.hypervolume,
-        "hypervolume_over_common_budgets": None if over_common is None else float(over_common.mean()),
+        "hypervolume_over_common_budgets": shared.mean(curve.method),
         "hypervolume_over_seeds": _hypervolume(findings, curve),
         "knee": _knee(findings, curve),
         "areas": curve_areas(findings, curve),

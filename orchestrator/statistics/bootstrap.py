@@ -104,6 +104,34 @@ def over_seeds(sample: ArrayLike, other: ArrayLike | None = None, level: float =
     return percentile_interval(one - two, np.ones(RESAMPLES), level)
 
 
+def median_over_seeds(values: ArrayLike, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """Ends of the interval of the median over seeds of `values` [seeds, columns], each [columns]; infinities
+    have their place. A seed that has NaN in a column is left out there; NaN where fewer than FEWEST_SEEDS
+    are left."""
+    given = np.sort(np.asarray(values, dtype=np.float64), axis=0)  # NaN last
+    low, high = np.full((2, given.shape[1]), np.nan)
+    for column, number in enumerate((~np.isnan(given)).sum(axis=0).tolist()):
+        if number >= FEWEST_SEEDS:
+            middles, weights = _middles(number)
+            medians = given[middles, column].mean(axis=1)
+            ends = percentile_interval(medians, weights, level)
+            low[column], high[column] = ends.low, ends.high
+    return low, high
+
+
+@cache
+def _middles(seeds: int) -> tuple[NDArray[np.int64], Floats]:
+    """Which two of so many sorted values are the middle ones of a resample, [pairs, 2] (one and the same for
+    an odd number), and the probability of each pair, [pairs]."""
+    resamples = draws(seeds)
+    within = resamples.counts.cumsum(axis=1)
+    places = [(within > middle).argmax(axis=1) for middle in ((seeds - 1) // 2, seeds // 2)]
+    pairs, of = np.unique(np.column_stack(places), axis=0, return_inverse=True)
+    weights = np.zeros(len(pairs))
+    np.add.at(weights, of.ravel(), resamples.weights)
+    return pairs.astype(np.int64), weights
+
+
 def over_examples(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Of the mean of `values` [examples]; the same resamples for every array with as many examples."""
     means = resampled_means(np.asarray(values, dtype=np.float64)[:, None])[:, 0]

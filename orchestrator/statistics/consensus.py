@@ -32,13 +32,16 @@ def iou_matrix(kept: Bools) -> Floats:
     return np.divide(both, either, out=np.ones_like(both), where=either > 0)
 
 
-def mean_iou(iou: Floats, groups: Ints, num_groups: int) -> Floats:
-    """[num_groups, num_groups] mean IoU over the pairs of different circuits, one of each group.
+def mean_iou(iou: Floats, groups: Ints, num_groups: int, left_out: Bools | None = None) -> Floats:
+    """[num_groups, num_groups] mean IoU over the pairs of different circuits, one of each group, without
+    those `left_out` [circuits, circuits].
 
     `groups` [circuits] numbers each circuit's group, 0 <= group < num_groups. NaN where there is no pair.
     """
     member = np.asarray(groups)[:, None] == np.arange(num_groups)[None, :]
     pairs = ~np.eye(len(iou), dtype=bool)
+    if left_out is not None:
+        pairs &= ~left_out
     members = member.astype(np.float64)
     total = members.T @ np.where(pairs, iou, 0.0) @ members
     number = members.T @ pairs.astype(np.float64) @ members

@@ -32,11 +32,12 @@ class Sample:
 class Comparison:
     """The first method's divergence minus the second's: below 0 the first is better.
 
-    mean: over seeds and budgets. at_budgets [budgets]: mean over seeds. by_seed: the means over budgets of
-    paired seeds, else empty; `differing` of them are not 0 beyond rounding. better, worse: shares of the
-    (logarithmic) budget range in which the first is better, worse. Intervals as in bootstrap.py; None
-    where there is nothing to resample, or where a method that depends on the seed has fewer than
-    FEWEST_SEEDS. significance: None where neither method depends on the seed.
+    mean: over seeds and budgets. at_budgets [budgets]: mean over seeds. by_seed: the differences of means
+    over budgets of paired seeds, or of each seed from a method without seeds, else empty; `differing` of
+    them are not 0 beyond rounding. better, worse: shares of the (logarithmic) budget range in which the
+    first is better, worse. Intervals as in bootstrap.py; None where there is nothing to resample, or where
+    a method that depends on the seed has fewer than FEWEST_SEEDS. significance: None where neither method
+    depends on the seed.
     """
 
     paired: bool
@@ -97,7 +98,7 @@ def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) 
     paired = are_paired(one, other)
     means = [sample.divergence @ weights for sample in (one, other)]
     at_budgets = one.divergence.mean(axis=0) - other.divergence.mean(axis=0)
-    by_seed = means[0] - means[1] if paired else np.empty(0)
+    by_seed = means[0] - means[1] if paired or one.fixed != other.fixed else np.empty(0)
     mean = float(means[0].mean() - means[1].mean())
     examples = both = None
     some = have_enough(one, other)
@@ -118,8 +119,16 @@ def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) 
         seeds=seeds,
         examples=examples,
         both=both,
-        significance=None if one.fixed and other.fixed else _significance(paired, by_seed, means, rounding),
+        significance=None if one.fixed and other.fixed else _significance(by_seed, means, rounding),
     )
+
+
+def same_everywhere(one: Sample, other: Sample, rounding: float = 0.0) -> bool:
+    """Whether no seed of either is, at any budget, further than `rounding` from what it is compared with:
+    its pair's divergence, or those of all seeds of the other."""
+    across = are_paired(one, other)
+    left = one.divergence if across else one.divergence[:, None]
+    return bool((np.abs(left - other.divergence) <= rounding).all())
 
 
 def difference_at(one: Sample, other: Sample, place: int) -> tuple[float, Interval | None]:
@@ -147,8 +156,10 @@ def have_enough(one: Sample, other: Sample) -> bool:
     return min(numbers, default=0) >= FEWEST_SEEDS
 
 
-def _significance(paired: bool, by_seed: Floats, means: list[Floats], rounding: float) -> Significance:
-    if paired:
+def _significance(by_seed: Floats, means: list[Floats], rounding: float) -> Significance:
+    """Signs are flipped where seeds have a partner: that of the other method, or the one value of a method
+    without seeds, from which each seed is as likely to lie on either side under the null hypothesis."""
+    if by_seed.size:
         return sign_flip_test(np.where(np.abs(by_seed) <= rounding, 0.0, by_seed))
     result = split_test(*means)
     if abs(means[0].mean() - means[1].mean()) <= rounding:

@@ -111,6 +111,17 @@ def best_within(num_edges: Ints, validation: Floats, budgets: Ints) -> Ints:
     return leaders[fits - 1].astype(np.int64)
 
 
+def seed_values(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budgets: Ints) -> Floats:
+    """The test value of each seed's best circuit by validation at each budget, [seeds, budgets]; NaN where
+    it has none. All inputs but `budgets` are [circuits]."""
+    values = np.full((max(1, len(np.unique(seeds))), len(budgets)), np.nan)
+    for row, seed in enumerate(np.unique(seeds)):
+        own = np.flatnonzero(seeds == seed)
+        chosen = best_within(num_edges[own], validation[own], budgets)
+        values[row, chosen >= 0] = test[own][chosen[chosen >= 0]]
+    return values
+
+
 def bands(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budgets: Ints) -> Bands:
     """At each budget, each seed's best circuit by validation with at most that many edges; median,
     quartiles and extremes of its test divergence over seeds.
@@ -119,12 +130,7 @@ def bands(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budget
     chosen circuit whose test divergence is not finite counts as infinitely far. All inputs but
     `budgets` are [circuits].
     """
-    values = np.full((max(1, len(np.unique(seeds))), len(budgets)), np.nan)
-    test = np.where(np.isfinite(test), test, _INFINITE)
-    for row, seed in enumerate(np.unique(seeds)):
-        own = np.flatnonzero(seeds == seed)
-        chosen = best_within(num_edges[own], validation[own], budgets)
-        values[row, chosen >= 0] = test[own][chosen[chosen >= 0]]
+    values = seed_values(num_edges, validation, np.where(np.isfinite(test), test, _INFINITE), seeds, budgets)
     num_seeds = (~np.isnan(values)).sum(axis=0)
     some = num_seeds > 0
     quantiles = np.empty((5, 0))  # numpy has no quantiles over no columns

@@ -100,6 +100,15 @@ def holm(p_values: ArrayLike) -> Floats:
     return corrected
 
 
+def seeds_needed(tests: int, flipped: bool) -> int:
+    """The fewest seeds, of each of two methods, with which a p corrected for so many `tests` can be at most
+    ALPHA: in a sign-flip test (`flipped`), else in a test of splits."""
+    seeds = 1
+    while max(1, tests) * (2.0 ** (1 - seeds) if flipped else 2 / comb(2 * seeds, seeds)) > ALPHA:
+        seeds += 1
+    return seeds
+
+
 def _signed_sums(sizes: Floats) -> Floats:
     """Sums of `sizes` under all 2^n signs."""
     sums = np.zeros(1)

@@ -89,12 +89,13 @@ function shownEdges(open) {
     return some.sort((one, other) => score(other) - score(one) || one - other).slice(0, most).sort((one, other) => one - other);
   };
   const added = new Set(compared ? circuit.ids.filter((id) => !before.kept.has(id)) : []);
+  const passed = circuit.ids.filter((id) => passes(graph.edges[id])).length;
   const kept = shown(circuit.ids, circuit).map((id) => entry(id, "kept-edge", ...(added.has(id) ? ["added"] : [])));
   const ghosts = look.mark === "known" ? shown(missing, null).map((id) => entry(id, "missing"))
     : look.mark === "changes" ? shown(vanished, before).map((id) => entry(id, "vanished")) : [];
   const ofNode = new Map();
   for (const one of kept) for (const node of [one.edge.writer, one.edge.node]) ofNode.set(node, ofNode.get(node) ?? []).get(node).push(one);
-  return { kept, ghosts, ofNode, added, vanished, missing, compared, before, circuit, truth };
+  return { kept, ghosts, passed, ofNode, added, vanished, missing, compared, before, circuit, truth };
 }
 
 // Whether the scores tell edges apart.

@@ -40,7 +40,7 @@ function explorerParts(home, open) {
     h("fieldset", { class: "filter" }, h("legend", {}, "Layers"), select("from", "lows", (value) => { look.low = Number(value); }, "From layer"),
       select("to", "highs", (value) => { look.high = Number(value); }, "To layer")),
     h("fieldset", { class: "filter" }, h("legend", {}, "Scores"),
-      select("shown", "limits", (value) => { look.limit = Number(value); }, "Edges shown, the highest scores first")),
+      select("Edges shown", "limits", (value) => { look.limit = Number(value); }, "Edges shown, the highest scores first")),
     h("fieldset", { class: "filter" }, h("legend", {}, "Drawing"), select("mark", "marks", (value) => { look.mark = value; }, "Mark in the drawing"),
       select("places", "places", (value) => { look.fitted = value === "fitted"; }, "Places of the nodes"))));
   home.append(dense, along, parts.printed, parts.words, parts.changes, parts.filters, ...stageParts(parts, open, after));
@@ -121,13 +121,14 @@ function fillList(parts, open, found, dense) {
   h("span", { class: "score" }, entry.score === null ? "" : String(Number(entry.score.toPrecision(2)))),
   h("span", { class: "seeds" }, entry.seeds === null ? "" : `${entry.seeds}/${found.circuit.of}`))));
   parts.list.removeAttribute("aria-activedescendant");
-  const hidden = found.circuit.n - found.kept.length;
+  const hidden = found.circuit.n - found.kept.length, filtered = found.circuit.n - found.passed, cut = hidden - filtered;
   parts.title.textContent = hidden ? `${found.kept.length.toLocaleString("en-US")} of ${many(found.circuit.n, "edge")}` : many(found.circuit.n, "edge");
   parts.printed.textContent = [open.scene().title, open.method().name, `the front ${parts.views.selectedOptions[0].textContent}`,
     parts.count.textContent, `${parts.title.textContent} shown`].join(" · ");
   const loose = found.kept.filter((entry) => entry.loose).length;
   parts.kept.textContent = [
-    hidden ? `${many(hidden, "edge")} hidden by the filters.` : "",
+    filtered ? `${many(filtered, "edge")} hidden by the filters.` : "",
+    cut ? `The strongest ${found.kept.length.toLocaleString("en-US")} shown (choose more under Edges shown).` : "",
     found.circuit.of === undefined ? `The page has no room for its scores and stability: ${toSee(found.circuit)} lists them.` : "",
     whole > LISTED ? `The first ${LISTED} in this order are listed.` : "",
     loose ? `${many(loose, "kept edge")} on no path from an embedding to the output, not drawn.` : "",

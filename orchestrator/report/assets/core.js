@@ -42,7 +42,11 @@ const faded = (hex, alpha) => {
   return `rgba(${r},${g},${b},${alpha})`;
 };
 const round = (value) => (value === null ? "not finite" : Number(value.toPrecision(3)).toString());
-const percent = (share) => `${Number((100 * share).toPrecision(5))} %`;
+// As many decimals as the tables have (orchestrator/wording.py).
+function percent(share) {
+  const rest = 100 * Math.min(Math.abs(1 - share), Math.abs(share) || 1);
+  return `${(100 * share).toFixed(rest === 0 || rest >= 1 ? 1 : Math.min(5, 1 + Math.floor(-Math.log10(rest))))} %`;
+}
 
 function swatch(slot, hollow = false) {
   const colour = colourOf(slot);

@@ -9,10 +9,11 @@ function draw(figure) {
   for (const box of figure.querySelectorAll("[data-switch]")) state[box.dataset.switch] = box.checked;
   state.hidden = new Set([...figure.querySelectorAll("[data-method]:not(:checked)")].map((box) => box.dataset.method));
   for (const place of figure.querySelectorAll(".swatch")) place.innerHTML = swatch(Number(place.dataset.slot), "hollow" in place.dataset);
-  const { traces, layout: look, note = "", disabled = {} } = FORMS[form](data, state);
+  const { traces, layout: look, note = "", disabled = {}, absent = [] } = FORMS[form](data, state);
   for (const [name, off] of Object.entries(disabled)) {
     for (const input of figure.querySelectorAll(`[data-control="${name}"]`)) input.disabled = off;
   }
+  for (const box of figure.querySelectorAll("[data-method]")) box.closest("label").hidden = absent.includes(box.dataset.method);
   const told = figure.querySelector(".note");
   if (told && told.textContent !== note) told.textContent = note;
   figure.dataset.drawn = "";

@@ -1,9 +1,11 @@
 // Faithfulness against sparsity: any metric, as measured or normalised to f = (m − m(empty)) / (m(full) − m(empty)).
-const BANDS = { quartiles: ["low", "high"], range: ["min", "max"], examples: ["from", "to"] };
-const BAND_WORDS = { quartiles: "quartiles", range: "range", examples: "95 % over examples" };
+const BANDS = { quartiles: ["low", "high"], range: ["min", "max"], seeds: ["below", "above"], examples: ["from", "to"] };
+const BAND_WORDS = { quartiles: "quartiles", range: "range", seeds: "95 % over seeds", examples: "95 % over examples" };
 const BAND_NOTES = {
   quartiles: "Band: lower to upper quartile over seeds.",
   range: "Band: lowest to highest seed.",
+  seeds: "Band: 95 % bootstrap interval of the median over seeds, none where fewer than three have a circuit. It says " +
+    "nothing about other examples.",
   examples: "Band and bars: 95 % bootstrap interval of a circuit's mean over the test examples (bands: the median over " +
     "seeds of its ends). It says nothing about other seeds.",
 };
@@ -109,6 +111,10 @@ function pointText(method, view, at, front) {
     `${told}, validation divergence ${round(points.validation[at])}<br>${method.trials[points.trial[at]]}`;
 }
 
+// Whether a published group has a point in this view.
+const isPlaced = (group, view) => !view.normalised && (group.of !== null || view.bySparsity) &&
+  Boolean(group.values[view.at]?.some((value) => value !== null));
+
 // Published points are placed by their own source's number of edges; without one they have no number of edges.
 function publishedTraces(data, state, view) {
   if (view.normalised) return [];
@@ -136,6 +142,7 @@ function paretoFigure(data, state) {
   return {
     traces: [...shown.flatMap((method) => [...bandTraces(method, view), ...pointTraces(method, view)]), ...published],
     layout: layout({ xaxis, yaxis, ...marks(data, view) }), note, disabled: { yscale: !view.metric.log || view.normalised },
+    absent: data.published.filter((group) => !isPlaced(group, view)).map((group) => group.key),
   };
 }
 

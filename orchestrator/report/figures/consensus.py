@@ -5,10 +5,11 @@ from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
 from orchestrator.report.figures.curves import identity
 from orchestrator.report.figures.plot import Plot, Row
-from orchestrator.report.figures.style import ONE_COLUMN, STYLE, wrapped
+from orchestrator.report.figures.style import ONE_COLUMN, STYLE, label, wrapped
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges, best_of_seed
 from orchestrator.report.panels.consensus import (
@@ -24,6 +25,8 @@ from orchestrator.wording import count
 
 # Circuits of a scene in one matrix: its methods in order, their seeds in order.
 CIRCUITS = 60
+# Methods named at the axes; more are numbered, and named below.
+NAMED = 5
 
 COLUMNS = ("method", "seed", "other_method", "other_seed", "iou")
 
@@ -64,7 +67,7 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], kept: KeptEd
         details=f"At most {count(budget, 'edge')} · {scene.details}",
         columns=COLUMNS,
         rows=rows,
-        size=(ONE_COLUMN, 3.2),
+        size=(ONE_COLUMN, 3.2 + _legend_height(len({method for method, _, _ in named}))),
         draw=partial(_draw, f"{findings.titles[scene]} · at most {count(budget, 'edge')}"),
     )
 
@@ -77,6 +80,11 @@ def _seeds(curve: Curve, budget: int) -> Seeds:
 
 def _share(value: float) -> float | None:
     return value if np.isfinite(value) else None
+
+
+def _legend_height(methods: int) -> float:
+    """Inches that the names of numbered methods take."""
+    return 0.12 + 0.155 * methods if methods > NAMED else 0.0
 
 
 def _draw(about: str, canvas: Figure | SubFigure, rows: Sequence[Row]) -> None:
@@ -96,10 +104,17 @@ def _draw(about: str, canvas: Figure | SubFigure, rows: Sequence[Row]) -> None:
         axes.axhline(edge, color="#D55E00", linewidth=0.7)
         axes.axvline(edge, color="#D55E00", linewidth=0.7)
     middles = [(start + end) / 2 for start, end in zip(starts, ends, strict=True)]
-    told = [wrapped(method, 20, 3) for method in methods]
-    axes.set_yticks(middles, told)
-    axes.set_xticks(middles, told, rotation=35, ha="right", rotation_mode="anchor")
+    if len(methods) <= NAMED:
+        told = [wrapped(method, 20, 3) for method in methods]
+        axes.set_yticks(middles, told)
+        axes.set_xticks(middles, told, rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_yticks(middles, [str(number) for number in range(1, len(methods) + 1)])
+        axes.set_xticks(middles, [str(number) for number in range(1, len(methods) + 1)])
+        named = [f"{number}  {label(method)}" for number, method in enumerate(methods, 1)]
+        handles = [Line2D([], [], linestyle="") for _ in named]
+        canvas.legend(handles, named, loc="lower center", handlelength=0, handletextpad=0)
     axes.tick_params(length=0)
-    canvas.colorbar(shown, ax=axes, label="IoU", shrink=0.8)
+    canvas.colorbar(shown, cax=axes.inset_axes((1.04, 0.1, 0.05, 0.8)), label="IoU")
     # Over the whole figure: the matrix is too narrow for it.
     canvas.suptitle(wrapped(about, 46, 3), x=0.02, ha="left", size=STYLE["axes.titlesize"])

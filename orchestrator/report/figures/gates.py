@@ -82,4 +82,4 @@ def _draw(about: str, canvas: Figure | SubFigure, rows: Sequence[Row]) -> None:
     axes.set_xlabel("expected gate at the end of training")
     axes.set_ylabel("share of edges")
     if len(names) <= NAMED:
-        canvas.legend(handles, [label(name) for name in names], loc="outside lower center", handlelength=1.5)
+        canvas.legend(handles, [label(name) for name in names], loc="lower center", handlelength=1.5)

@@ -5,7 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from orchestrator.report.figures.curves import curve_rows, divergence_axes, reference_rows
-from orchestrator.report.figures.plot import lay_out, save
+from orchestrator.report.figures.layout import lay_out
+from orchestrator.report.figures.plot import save
 from orchestrator.report.figures.style import PALE, methods_legend, styled
 from orchestrator.report.findings import Findings
 
@@ -28,7 +29,7 @@ def _figure(findings: Findings) -> Figure:
     columns = 2 if len(scenes) in (2, 4) else max(1, min(3, len(scenes)))
     rows = max(1, -(-len(scenes) // columns))
     width = _PANEL_WIDTH * columns
-    figure = Figure(figsize=(width, _PANEL_HEIGHT * rows + 0.45), layout="constrained")
+    figure = Figure(figsize=(width, _PANEL_HEIGHT * rows + 0.45))
     if not scenes:
         figure.text(0.5, 0.5, "No circuits yet", ha="center", va="center", color=PALE, size=12)
         return figure

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure, SubFigure
 
+from orchestrator.report.figures.layout import lay_out
 from orchestrator.report.figures.style import styled
 from orchestrator.wording import inert
 
@@ -61,7 +62,7 @@ class Plot:
 
     def figure(self) -> Figure:
         """The drawn figure, laid out. To be called and saved within `styled()`."""
-        figure = Figure(figsize=self.size, layout="constrained")
+        figure = Figure(figsize=self.size)
         self.draw(figure, self.rows)
         lay_out(figure)
         return figure
@@ -74,14 +75,6 @@ class Plot:
                 save(figure, folder / f"{self.slug}.{ending}")
         (folder / f"{self.slug}.csv").write_text(self.csv(), encoding="utf-8", newline="")
         return [folder / f"{self.slug}.{ending}" for ending in ("csv", *FORMATS)]
-
-
-def lay_out(figure: Figure) -> None:
-    """Once, for all formats: positions are final, but nothing is drawn."""
-    engine = figure.get_layout_engine()
-    if engine is not None and figure.axes:
-        engine.execute(figure)
-    figure.set_layout_engine("none")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -62,8 +62,6 @@ STYLE: dict[Any, Any] = {
     "ytick.minor.width": 0.4,
     "legend.frameon": False,
     "legend.fontsize": 7,
-    "figure.constrained_layout.w_pad": 0.07,  # inches: labels of several lines reach a little further
-    "figure.constrained_layout.h_pad": 0.07,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "circuit-sweep",
@@ -124,7 +122,7 @@ def methods_legend(canvas: Figure | SubFigure, slots: dict[str, int], width: flo
     canvas.legend(
         handles,
         names,
-        loc="outside lower center",
+        loc="lower center",
         ncols=_columns(names, width),
         handlelength=2.6,
         columnspacing=1,

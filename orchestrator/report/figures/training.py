@@ -100,7 +100,7 @@ def _draw(about: str, divergence: str, canvas: Figure | SubFigure, rows: Sequenc
     below.set_xlabel("step")
     if len(trials) <= NAMED:
         names = [label(name) for name in trials]
-        canvas.legend(handles, names, loc="outside lower center", handlelength=1.5)
+        canvas.legend(handles, names, loc="lower center", handlelength=1.5)
 
 
 def _values(rows: Sequence[Row], name: str) -> np.ndarray:

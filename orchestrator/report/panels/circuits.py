@@ -1,6 +1,5 @@
 """Circuits: the circuits on the fronts, drawn or summarised, one view of them all."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,8 @@ from orchestrator.wording import count
 
 # Larger circuits are shown by their strongest edges at first.
 DRAWN_EDGES = 800
+# Circuits and fronts told by name, of those that there is no room for.
+NAMED = 8
 
 KEY = (
     f"Every circuit on a front: the slider goes along it. Of circuits with more than {DRAWN_EDGES} edges "
@@ -55,13 +56,25 @@ def _left_out(given: Room) -> Iterable[str]:
     """What there was no room for, and how to see it."""
     start = "So that the page stays small"
     also = "circuit-sweep circuit show lists all edges of any circuit with their scores."
-    numbers = Counter(given.held.values())
-    if numbers[Held.SUMMARY]:
-        yield f"{start}, {count(numbers[Held.SUMMARY], 'circuit')} only summarised; {also}"
-    if numbers[Held.EDGES]:
-        yield f"{start}, {count(numbers[Held.EDGES], 'circuit')} without scores and stability; {also}"
+    for held, told in ((Held.SUMMARY, "only summarised"), (Held.EDGES, "without scores and stability")):
+        found = {
+            one: size for view in given.views for one, size in view.sizes.items() if given.held[one] == held
+        }
+        if found:
+            sizes: dict[str, list[int]] = {}
+            for (method, _, _), (edges, _) in sorted(found.items(), key=lambda item: (item[0][0], item[1])):
+                sizes.setdefault(method, []).append(edges)
+            which = _some(f"{method} ({_some(map(count, own))} edges)" for method, own in sizes.items())
+            yield f"{start}, {count(len(found), 'circuit')} {told}: {which}. {also}"
     if given.left_out:
-        yield f"{start}, {count(given.left_out, 'front')} of single seeds left out."
+        which = _some((f"{view.curve.method}, seed {view.seed}" for view in given.left_out), "; ")
+        yield f"{start}, {count(len(given.left_out), 'front')} of single seeds left out: {which}."
+
+
+def _some(names: Iterable[str], between: str = ", ") -> str:
+    listed = list(names)
+    more = f"{between}and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return between.join(listed[:NAMED]) + more
 
 
 def _readable(view: View, kept: KeptEdges) -> View:

@@ -103,7 +103,7 @@ def comparable(findings: Findings) -> Sequence[Block]:
     scenes = _by_scene(findings, rows)
     blocks: list[Block] = [Paragraph(_verdict(findings, scenes)), _shared(scenes)]
     if len(findings.results.sweeps) > 1:
-        blocks += _pairs(findings, scenes, rows)
+        blocks += [*_pairs(findings, scenes, rows), _machines(findings)]
     apart = _apart(findings)
     if apart is not None:
         blocks += [Heading("Kept apart"), apart]
@@ -180,6 +180,25 @@ def _pairs(findings: Findings, scenes: Mapping[str, Sequence[Row]], rows: Sequen
     columns = [Column("Sweep"), Column("and sweep"), Column("share the axes of", long=True)]
     yield Heading("Sweep by sweep")
     yield Table("Which sweeps share axes", [*columns, Column("They differ in", long=True)], told)
+
+
+def _machines(findings: Findings) -> Table:
+    """When and on what each sweep's trials ran."""
+    columns = [Column("Sweep"), *(Column(name) for name in ("First started", "Last finished"))]
+    columns += [Column(name, long=True) for name in ("Machines", "Processors", "GPUs")]
+    told = []
+    trials = [row for row in findings.trials.values() if row["execution"] is not None]
+    for name in _sweeps_of(trials):
+        own = [row for row in trials if name in (row["sweeps"] or [BY_HAND])]
+        times = ([row[column] for row in own if row[column]] for column in ("started", "finished"))
+        starts, ends = (sorted(map(str, some)) for some in times)
+        row = [name, starts[0][:10] if starts else "–", ends[-1][:10] if ends else "–"]
+        for field in ("host", "processor", "gpu"):
+            value = _nested("execution", field)
+            found = {known for one in own if (known := value(one)) is not None}
+            row.append(_some(found) or ("none recorded" if field == "gpu" else "not recorded"))
+        told.append(row)
+    return Table("When and where the sweeps ran", columns, told)
 
 
 def _epsilons(findings: Findings, *names: str) -> str:

@@ -25,7 +25,8 @@ KEY = (
     "Intervals: over seeds, other seeds on these examples; over examples, other examples for these circuits, "
     "the same ones for both methods and all seeds; over both, seeds and examples at once. With few seeds an "
     f"interval over them is too narrow, so there is none of fewer than {FEWEST_SEEDS}. p: exact, two-sided; "
-    "of paired seeds over all signs of their differences, else over all ways to split the seeds; in brackets "
+    "of paired seeds, and of seeds against a method that does not depend on them, over all signs of the "
+    "differences (n seeds cannot go below 2^(1−n)), else over all ways to split the seeds; in brackets "
     "corrected (Holm, over the pairs of a scene). A method is called better only with at least "
     f"{TELLING_SEEDS} seeds, a corrected p of at most {ALPHA} and an interval (over both, or else over "
     "seeds) that excludes 0. Seeds: of either method, none where it does not depend on them; paired where "
@@ -64,37 +65,40 @@ def _differences(title: str, divergence: str, found: Sequence[Pair]) -> Table:
     columns = [
         *(Column("First", long=True), Column("Second", long=True)),
         Column("Which is better", long=True),
-        Column(f"Mean difference, {measured_in(divergence)}", numeric=True),
-        *(Column(f"95 % over {what}", numeric=True) for what in ("seeds", "examples", "both")),
         Column("p (corrected)", numeric=True),
+        Column("Difference", numeric=True),
+        *(Column(f"95 % over {what}", numeric=True) for what in ("seeds", "examples", "both")),
         Column("Seeds", long=True),
-        Column("First better on", numeric=True),
         Column("Edge budgets", numeric=True),
     ]
     rows = []
     for pair in found:
         row, compared = [pair.one.method, pair.other.method, verdict(pair)], pair.comparison
         if compared is None:
-            rows.append([*row, *["–"] * 8])
+            rows.append([*row, *["–"] * 7])
             continue
         least = rounding(pair.one)
-        row.append(signed(compared.mean, least))
+        row += [_p(pair), signed(compared.mean, least)]
         row += [_over_seeds(pair, compared.seeds), _ends(compared.examples, least)]
         row.append(_over_seeds(pair, compared.both) if compared.examples else "–")
-        row += [_p(pair), _seeds(pair), percent(round(compared.better, 4)), between(pair.budgets)]
-        rows.append(row)
-    return Table(f"Pairs of methods, {title}", columns, rows)
+        rows.append([*row, _seeds(pair), between(pair.budgets)])
+    return Table(f"Pairs of methods, {title}: mean difference in {measured_in(divergence)}", columns, rows)
 
 
 def verdict(pair: Pair) -> str:
-    """Which method is better, or that the seeds cannot tell."""
+    """Which method is better, that they are alike, or that the seeds cannot tell, and how many could."""
     if pair.comparison is None:
         return f"not compared: {pair.why}"
     if pair.winner is not None:
         return pair.winner.method
+    if pair.alike:
+        return "no difference"
     numbers = dict.fromkeys(len(sample.seeds) for sample in pair.samples if not sample.fixed)
     told = " and ".join(map(str, numbers)) or "no"
-    return f"cannot tell ({told} seed{'' if told == '1' else 's'})"
+    needed = (
+        f", {pair.seeds_needed} needed" if min(numbers, default=pair.seeds_needed) < pair.seeds_needed else ""
+    )
+    return f"cannot tell ({told} seed{'' if told == '1' else 's'}{needed})"
 
 
 def _over_seeds(pair: Pair, ends: Interval | None) -> str:
@@ -174,7 +178,9 @@ def _budgets(pair: Pair) -> Details:
             ]
         )
     title = f"{pair.one.method} and {pair.other.method}"
-    return Details(title, [Table(f"{title} at single budgets", columns, rows)])
+    better = 0.0 if pair.comparison is None else round(pair.comparison.better, 4)
+    told = f"{title}: {pair.one.method} is better on {percent(better)} of the range of budgets"
+    return Details(told, [Table(f"{title} at single budgets", columns, rows)])
 
 
 def _listed(budgets: np.ndarray) -> list[int]:

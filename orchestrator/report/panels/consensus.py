@@ -35,6 +35,9 @@ KEY = (
 )
 
 
+BY_CHANCE = "In brackets: by chance, of random circuits of the same median sizes."
+
+
 @dataclass(frozen=True)
 class Seeds:
     """The circuits of one curve's seeds at one edge budget; `kept` [seeds, edges] over the edges that
@@ -77,6 +80,9 @@ def consensus(findings: Findings) -> Sequence[Block]:
         if not budgets:
             continue
         found = {budget: [s for c in group if (s := at_budget(c, budget, kept)).seeds] for budget in budgets}
+        if not any(found.values()):
+            blocks += [Heading(findings.titles[scene]), Paragraph("No circuit's edge list can be read.")]
+            continue
         chosen = reference_budget(group, found, None if truth is None else len(truth))
         blocks.append(Heading(findings.titles[scene]))
         blocks += _scene(scene, found, chosen, kept, truth or frozenset(), close)
@@ -178,20 +184,34 @@ def _agreement_row(one: Seeds, total: int) -> list[str]:
 
 
 def _between_methods(found: Sequence[Seeds], budget: int) -> Matrix:
-    means = mean_between([one.circuits for one in found])
+    groups = [one.circuits for one in found]
+    means, chance = mean_between(groups), by_chance(groups, found[0].curve.scene.num_edges_total)
     names = [one.curve.method for one in found]
     caption = (
         f"IoU between methods at {budget:,} edges: the mean over pairs of seeds; within a method, of "
-        "different seeds"
+        f"different seeds. {BY_CHANCE}"
     )
-    return _matrix(caption, "IoU", names, means)
+    return _matrix(caption, "IoU", names, means, chance)
 
 
-def mean_between(groups: Sequence[Sequence[Ints]]) -> Floats:
-    """[groups, groups] mean IoU over the pairs of different circuits, one of each group."""
+def mean_between(groups: Sequence[Sequence[Ints]], left_out: Bools | None = None) -> Floats:
+    """[groups, groups] mean IoU over the pairs of different circuits, one of each group; without the pairs
+    `left_out`, [circuits, circuits] over the circuits of all groups in order."""
     circuits = [circuit for group in groups for circuit in group]
     numbered = np.array([place for place, group in enumerate(groups) for _ in group], dtype=np.int64)
-    return mean_iou(iou_matrix(membership(circuits)), numbered, len(groups))
+    return mean_iou(iou_matrix(membership(circuits)), numbered, len(groups), left_out)
+
+
+def by_chance(groups: Sequence[Sequence[Ints]], num_edges_total: int) -> Floats:
+    """[groups, groups] expected IoU of two random circuits of each two groups' median sizes."""
+    sizes = [int(np.median([len(circuit) for circuit in group])) for group in groups]
+    known = {
+        (one, other): iou_by_chance(one, other, num_edges_total)
+        for one in set(sizes)
+        for other in set(sizes)
+        if one <= other
+    }
+    return np.array([[known[min(one, other), max(one, other)] for other in sizes] for one in sizes])
 
 
 def _method(one: Seeds, kept: KeptEdges, truth: frozenset[Edge]) -> Details:
@@ -256,13 +276,36 @@ def _tasks_of(findings: Findings, scenes: Sequence[Scene], method: str, kept: Ke
     budget = reference_budget(curves, found, None)
     if len(found[budget]) > 1:
         names = [findings.titles[one.curve.scene] for one in found[budget]]
-        means = mean_between([one.circuits for one in found[budget]])
-        yield _matrix(f"{method} at {budget:,} edges: mean IoU over pairs of seeds", "IoU", names, means)
+        groups = [one.circuits for one in found[budget]]
+        seeds = np.array([seed for one in found[budget] for seed in one.seeds])
+        blind = all(_saw_nothing(findings, curve) for curve in curves)
+        means = mean_between(groups, seeds[:, None] == seeds if blind else None)
+        told = " (of different seeds: it sees no task)" * blind
+        caption = f"{method} at {budget:,} edges: mean IoU over pairs of seeds{told}. {BY_CHANCE}"
+        chance = by_chance(groups, curves[0].scene.num_edges_total)
+        yield _matrix(caption, "IoU", names, means, chance)
 
 
-def _matrix(caption: str, corner: str, names: Sequence[str], values: Floats) -> Matrix:
+def _saw_nothing(findings: Findings, curve: Curve) -> bool:
+    """Whether a curve's circuits were found without any example: those of one seed are the same for every
+    task."""
+    trials = [findings.trials[trial_id] for trial_id in {row["trial_id"] for row in curve.rows}]
+    return all(trial["examples"] == 0 and not trial["backward_examples"] for trial in trials)
+
+
+def _matrix(
+    caption: str, corner: str, names: Sequence[str], values: Floats, chance: Floats | None = None
+) -> Matrix:
+    """With what each value would be by `chance` in brackets behind it, where that is given."""
+    beside = np.full(values.shape, np.nan) if chance is None else chance
     rows = [
-        (name, [(f"{value:.2f}", float(value)) if np.isfinite(value) else (GREY, 0.0) for value in line])
-        for name, line in zip(names, values, strict=True)
+        (name, [_cell(*pair) for pair in zip(line.tolist(), own.tolist(), strict=True)])
+        for name, line, own in zip(names, values, beside, strict=True)
     ]
     return Matrix(caption, corner, names, rows)
+
+
+def _cell(value: float, chance: float) -> tuple[str, float]:
+    if not np.isfinite(value):
+        return GREY, 0.0
+    return f"{value:.2f}{f' ({chance:.2f})' if np.isfinite(chance) else ''}", value

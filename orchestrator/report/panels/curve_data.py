@@ -14,7 +14,8 @@ from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import chart_text
 from orchestrator.report.published import PublishedPoint
 from orchestrator.report.scenes import Curve, Scene
-from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets
+from orchestrator.statistics.bootstrap import FEWEST_SEEDS, median_over_seeds
+from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, seed_values
 from trainers.evaluation.faithfulness import faithfulness
 from trainers.metrics import METRICS
 
@@ -148,8 +149,9 @@ def band_data(curve: Curve, metrics: Sequence[str], most: int) -> dict[str, Any]
     stays), at most BUDGETS of them.
 
     `values` holds, by metric, its median over seeds; with several seeds also `low`, `high` (quartiles),
-    `min`, `max`; where the trials measured intervals also `from`, `to`: the median over seeds of
-    the ends of the 95 % bootstrap interval over the test examples.
+    `min`, `max`; with FEWEST_SEEDS `below`, `above`: the ends of the 95 % bootstrap interval over seeds of
+    the median, at budgets that so many seeds have; where the trials measured intervals also `from`, `to`:
+    the median over seeds of the ends of the 95 % bootstrap interval over the test examples.
     """
     budgets = edge_budgets(curve.scene.num_edges_total, curve.num_edges)
     budgets = budgets[budgets <= most]
@@ -166,11 +168,14 @@ def band_data(curve: Curve, metrics: Sequence[str], most: int) -> dict[str, Any]
         if several:
             told |= {"low": found.quartile_1, "high": found.quartile_3}
             told |= {"min": found.minimum, "max": found.maximum}
+        told = {key: array[keep] for key, array in told.items()}
+        if len(curve.all_seeds) >= FEWEST_SEEDS:
+            told["below"], told["above"] = _over_seeds(curve, metric, found.budgets[keep])
         for key, part in (("from", "low_test"), ("to", "high_test")):
             ends = values_of(curve, metric, part)
             if np.isfinite(ends).any():
-                told[key] = _bands(curve, ends, metric, budgets).median
-        values.append({key: short(array[keep]) for key, array in told.items()})
+                told[key] = _bands(curve, ends, metric, budgets).median[keep]
+        values.append({key: short(array) for key, array in told.items()})
     return {"edges": whole.budgets[keep], "seeds": whole.num_seeds[keep], "values": values}
 
 
@@ -189,6 +194,13 @@ def _bands(curve: Curve, values: Floats, metric: str, budgets: Ints) -> Bands:
         -found.minimum,
         found.num_seeds,
     )
+
+
+def _over_seeds(curve: Curve, metric: str, budgets: Ints) -> tuple[Floats, Floats]:
+    """Ends of the interval of the median; a chosen circuit whose value is not finite is infinitely bad."""
+    values = values_of(curve, metric)
+    values = np.where(np.isfinite(values), values, -np.inf if higher_is_better(metric) else np.inf)
+    return median_over_seeds(seed_values(curve.num_edges, curve.validation, values, curve.seeds, budgets))
 
 
 def _changing(arrays: Sequence[np.ndarray], count: int) -> Ints:

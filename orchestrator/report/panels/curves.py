@@ -136,8 +136,11 @@ def _band_choice(data: Mapping[str, Any], several: bool) -> Choice:
     """With one seed the interval over examples is the only band, but not the first thing to see."""
     values = [value for method in data["methods"] for value in method["band"]["values"] if value]
     over_seeds = [Option("quartiles", "quartiles", "Over seeds"), Option("range", "range", "Over seeds")]
+    if any(np.isfinite(value["below"]).any() for value in values if "below" in value):
+        over_seeds.append(Option("seeds", "95 % bootstrap over seeds", "Over seeds"))
     measured = any("from" in value for value in values)
-    over_examples = [Option("examples", "95 % bootstrap", "Over test examples")] if measured else []
+    told = "95 % bootstrap over examples"
+    over_examples = [Option("examples", told, "Over test examples")] if measured else []
     none = [Option("none", "none")]
     options = [*over_seeds, *over_examples, *none] if several else [*none, *over_examples]
     return Choice("band", "Band", options, as_list=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import median_low
 
 import numpy as np
 
@@ -115,7 +116,8 @@ def _told(found: Sequence[FaithfulFrom]) -> str:
         evaluated = [state for state in states if state != "not evaluated"]
         return "never" if evaluated else "not evaluated"
     least = "at most " if states.count("everywhere") == len(sure) else ""
-    told = [least + spread(sure)]
+    # The lower of two middle values: a budget that was evaluated.
+    told = [least + spread([min(sure), median_low(sure), max(sure)])]
     some = states.count("everywhere")
     if some and not least:
         told.append(f"at most that on {some}")

@@ -1,11 +1,12 @@
 """The Pareto fronts as tables, with their hypervolume."""
 
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import median_low
 
 import numpy as np
 
 from orchestrator.report.certainty import (
+    CommonHypervolumes,
     KneeCertainty,
     common_hypervolumes,
     hypervolume_certainty,
@@ -33,7 +34,7 @@ SHARED = (
     "The hypervolume also counts where a method was evaluated. Over common budgets it does not: it is taken "
     "over the edge budgets at which every seed of every method of the scene has a circuit, up to the largest "
     "size that all were evaluated at, with each seed's best circuit by validation within each budget; mean "
-    "over seeds."
+    "over seeds. A test value that is not known (NaN) is left out, with its seed: –."
 )
 VOLUMES = (
     "Hypervolume of a seed: of its own circuits alone, mean over seeds; the first table takes all seeds "
@@ -72,7 +73,6 @@ def _volumes(findings: Findings) -> Table:
     for scene, group in findings.scenes.items():
         shared = common_hypervolumes(group)
         for curve in _largest_first(group):
-            volumes = shared.by_method.get(curve.method)
             rows.append(
                 [
                     findings.titles[scene],
@@ -80,13 +80,21 @@ def _volumes(findings: Findings) -> Table:
                     count(len(curve.all_seeds)),
                     count(len(curve.rows)),
                     count(len(curve.front)),
-                    "–" if volumes is None else _share(float(volumes.mean())),
+                    _of_known(shared, curve.method),
                     between(shared.budgets),
                     _share(curve.hypervolume),
                     significant(curve.empty),
                 ]
             )
     return Table("Hypervolume per method", columns, rows)
+
+
+def _of_known(shared: CommonHypervolumes, method: str) -> str:
+    """The mean over seeds, with how many of them it is of where some are not known."""
+    volumes = shared.by_method.get(method, np.empty(0))
+    known = int((~np.isnan(volumes)).sum())
+    of = f" ({known} of {count(len(volumes), 'seed')})" if 0 < known < len(volumes) else ""
+    return _share(shared.mean(method)) + of
 
 
 def between(budgets: Ints) -> str:
@@ -119,8 +127,9 @@ def sparsest(findings: Findings) -> Table:
         values = {name: [row[name] for row in circuits if row[name] is not None] for name in told}
         cells = [title, curve.method, f"{len(circuits)} of {findings.seeds_run(curve)}"]
         edges = [row["num_edges"] for row in circuits]
-        share = 1 - median(edges) / curve.scene.num_edges_total if edges else None
-        cells += [spread(edges), percent(share)]
+        middle = median_low(edges) if edges else 0  # the lower of two: a size that a circuit has
+        share = 1 - middle / curve.scene.num_edges_total if edges else None
+        cells += [spread([min(edges), middle, max(edges)] if edges else []), percent(share)]
         for name, some in values.items():
             metric = f" ({words(curve.scene.divergence)})" if some and name.startswith("divergence") else ""
             cells.append(spread(some) + metric * (what == "divergence"))
@@ -131,11 +140,12 @@ def sparsest(findings: Findings) -> Table:
 
 def _largest_first(group: Sequence[Curve]) -> list[Curve]:
     """Over common budgets, where there are any."""
-    shared = common_hypervolumes(group).by_method
+    shared = common_hypervolumes(group)
 
     def key(curve: Curve) -> tuple[float, float]:
-        over_common = shared[curve.method].mean() if curve.method in shared else np.nan
-        return -np.nan_to_num(over_common, nan=-1.0), -np.nan_to_num(curve.hypervolume, nan=-1.0)
+        return -np.nan_to_num(shared.mean(curve.method), nan=-1.0), -np.nan_to_num(
+            curve.hypervolume, nan=-1.0
+        )
 
     return sorted(group, key=key)
 

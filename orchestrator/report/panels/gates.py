@@ -43,7 +43,11 @@ def gates(findings: Findings) -> Sequence[Block]:
         rows = groups[key]
         summary = f"{rows[0]['method']}, {findings.scene_title(rows[0])} ({count(len(rows), 'trial')})"
         blocks.append(Details(summary, _group(findings, number, summary, rows), open=number == 0))
-    without = sum(not row["gate_histogram"] and (row["steps"] or 0) > 1 for row in findings.trials.values())
+    gated = {key[0] for key in groups}
+    lacking = (
+        row for row in findings.trials.values() if row["method"] in gated and not row["gate_histogram"]
+    )
+    without = sum((row["steps"] or 0) > 1 for row in lacking)
     if without:
         blocks.append(Paragraph(f"{count(without, 'trial')} of several steps recorded no gates.", quiet=True))
     return blocks

@@ -17,12 +17,9 @@ from orchestrator.report.panels.blocks import (
     Section,
     Table,
 )
-from orchestrator.report.pdf.boxes import ROOM, Box, Rule, Text, gap, paragraph
+from orchestrator.report.pdf.boxes import BETWEEN, ROOM, Box, Rule, Text, gap, paragraph
 from orchestrator.report.pdf.tables import table_boxes
 from orchestrator.report.pdf.text import BODY, CAPTION, CODE, HEADING, QUIET, SECTION, clipped, lines
-
-_BETWEEN = 16.0  # two figures side by side
-INTERACTIVE = "report.html has an interactive view here."
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def section_boxes(section: Section, figures: Sequence[Numbered]) -> list[Box]:
 def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
     yield from paragraph(kind.title, HEADING, after=3, keep=True)
     yield from paragraph(kind.caption, QUIET, after=6, keep=True)
-    wide = (ROOM - _BETWEEN) / 2
+    wide = (ROOM - BETWEEN) / 2
     for start in range(0, len(figures), 2):
         pair = figures[start : start + 2]
         high = 72 * max(one.plot.size[1] for one in pair)
@@ -60,7 +57,7 @@ def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
             told = clipped(f"Figure {one.number}. {one.plot.details}.", 400)
             for row, line in enumerate(lines(told, CAPTION, wide)):
                 y = high + 6 + (row + 1) * CAPTION.leading
-                texts.append(Text(place * (wide + _BETWEEN), y, line, CAPTION))
+                texts.append(Text(place * (wide + BETWEEN), y, line, CAPTION))
                 deepest = max(deepest, y)
         yield Box(deepest + 14, texts, plots=[one.plot for one in pair])
 
@@ -81,7 +78,7 @@ def _block(block: Block, has_figures: bool) -> list[Box]:
         case Details():
             return _details(block, has_figures)
         case _:
-            return [] if has_figures else paragraph(INTERACTIVE, QUIET)
+            return []  # figures stand for charts
 
 
 def _caption(text: str) -> list[Box]:

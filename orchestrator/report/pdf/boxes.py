@@ -10,6 +10,7 @@ from orchestrator.report.pdf.text import BODY, GREY, Face, lines
 WIDTH, HEIGHT = 595.28, 841.89  # A4
 LEFT, TOP, BOTTOM = 56.0, 62.0, 64.0
 ROOM = WIDTH - 2 * LEFT
+BETWEEN = 16.0  # two figures side by side
 DEPTH = HEIGHT - TOP - BOTTOM
 
 

@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from orchestrator.report.figures import Drawn
-from orchestrator.report.figures.plot import lay_out
+from orchestrator.report.figures.layout import lay_out
 from orchestrator.report.figures.style import styled
-from orchestrator.report.panels.blocks import Section
+from orchestrator.report.panels.blocks import CircuitsView, Section
 from orchestrator.report.pdf.blocks import Numbered, section_boxes
 from orchestrator.report.pdf.boxes import (
+    BETWEEN,
     HEIGHT,
     LEFT,
     ROOM,
-    TOP,
     WIDTH,
     Box,
     Placed,
@@ -49,6 +49,8 @@ class Cover:
 
 
 def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Drawn) -> None:
+    """Without the sections whose point is a view that needs a screen."""
+    sections = [one for one in sections if not any(isinstance(b, CircuitsView) for b in one.blocks)]
     boxes = _body(sections, drawn)
     pages = paginate(boxes)
     starts = {
@@ -144,17 +146,19 @@ def _rule(page: Figure, rule: Rule, top: float) -> None:
 
 
 def _plots(page: Figure, rows: Sequence[Placed]) -> None:
-    """Figures as parts of the page: a grid with a row for each pair and one for what is between pairs."""
+    """Figures as parts of the page: a grid, in points, with a row for each pair and one for what is between
+    pairs."""
     if not rows:
         return
-    edges = [TOP]
+    edges = [0.0]
     for one in rows:
         edges += [one.top, one.top + 72 * max(plot.size[1] for plot in one.box.plots)]
-    heights = [below - above for above, below in zip(edges, edges[1:], strict=False)]
-    rect = (LEFT / WIDTH, 1 - edges[-1] / HEIGHT, ROOM / WIDTH, (edges[-1] - TOP) / HEIGHT)
-    page.set_layout_engine(ConstrainedLayoutEngine(rect=rect, w_pad=0.05, h_pad=0.02, wspace=0, hspace=0))
-    grid = GridSpec(len(heights), 2, figure=page, height_ratios=[max(height, 0.1) for height in heights])
+    heights = [below - above for above, below in pairwise([*edges, HEIGHT])]
+    wide = (ROOM - BETWEEN) / 2
+    widths = (LEFT, wide, BETWEEN, wide, WIDTH - LEFT - ROOM)
+    grid = GridSpec(len(heights), len(widths), figure=page, width_ratios=widths, height_ratios=heights)
     for number, one in enumerate(rows):
         for place, plot in enumerate(one.box.plots):
-            plot.draw(page.add_subfigure(grid[2 * number + 1, place]), plot.rows)
-    lay_out(page)
+            part = page.add_subfigure(grid[2 * number + 1, 2 * place + 1])
+            plot.draw(part, plot.rows)
+            lay_out(part)
