@@ -216,7 +216,11 @@ def _cut_off(scene: Scene, running: Running) -> None:
 
 def _no_more(limit: int) -> Callable[[Scene, Running], None]:
     """What the rank holds it keeps; from now on the kernel gives it nothing."""
-    return lambda scene, running: resource.prlimit(running.pid, limit, (0, 0))
+
+    def strike(scene: Scene, running: Running) -> None:
+        resource.prlimit(running.pid, limit, (0, 0))
+
+    return strike
 
 
 def _terminate(scene: Scene, running: Running) -> None:

@@ -262,7 +262,10 @@ def test_bands_and_the_staircase_can_be_chosen(browser: BrowserContext, gpt2_pag
     fills = f"{chart} .scatterlayer .js-fill"
     assert visit.page.locator(fills).count() == 4, "a band per method"
     assert "quartile" in visit.text(f"{chart} .note")
-    visit.choose(chart, "Band", "95 % bootstrap")
+    visit.choose(chart, "Band", "95 % bootstrap over seeds")
+    assert visit.page.locator(fills).count() == 4
+    assert "of the median over seeds" in visit.text(f"{chart} .note")
+    visit.choose(chart, "Band", "95 % bootstrap over examples")
     assert visit.page.locator(f"{chart} .errorbar").count() > 4
     assert "says nothing about other seeds" in visit.text(f"{chart} .note")
     visit.choose(chart, "Band", "range")
