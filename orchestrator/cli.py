@@ -139,6 +139,7 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
     from orchestrator.estimate import estimate
     from orchestrator.plan import plan as read_plan
     from orchestrator.probe import probe as measure
+    from orchestrator.room import require_room
     from orchestrator.smoke import smoke as cut_down
     from orchestrator.sweep import SweepSpec
     from trainers.folder import Folder
@@ -147,7 +148,10 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
     sweep = SweepSpec.load(spec)
     planned = read_plan(cut_down(sweep) if smoke else sweep, folder)
     probed = measure(planned, lambda line: click.echo(line, err=True)) if probe else None
-    cost = estimate(planned, folder, _nodes_of(address), probed)
+    nodes = _nodes_of(address)
+    if nodes is not None:
+        require_room(planned.sweep.resources, nodes)
+    cost = estimate(planned, folder, nodes, probed)
     if as_json:
         click.echo(json.dumps(terminal.plan_json(planned, cost), indent=2))
         return

@@ -218,27 +218,34 @@ class Launch(Observer):
             self._notice(
                 "paused" if asked.paused else "resumed", "by `circuit-sweep pause`" if asked.paused else ""
             )
-        if asked.drained - before.drained:
-            self._drain(asked.drained - before.drained)
+        drained = self._drain(asked.drained - before.drained)
         for trial_id in asked.cancelled - before.cancelled:
             if trial_id in self.left:
                 self.relay.give_up(
                     trial_id, "cancelled by `circuit-sweep cancel`", "cancelled", self.shift.resources
                 )
         self.stop.cancelled = asked.cancelled
-        if asked.retries != before.retries:
-            self._retry_failed()
-        if asked.paused or asked.drained - before.drained or asked.retries != before.retries:
+        retried = asked.retries != before.retries and self._retry_failed()
+        if asked.paused or drained or retried:  # what changes nothing costs no running trial a restart
             self.stop.replan = True
         self._say_what_is_missing()
 
-    def _drain(self, names: frozenset[str]) -> None:
+    def _drain(self, names: frozenset[str]) -> bool:
+        """Was there such a node?"""
+        found = False
         for name in names:
-            for node in nodes_called(name):
+            nodes = nodes_called(name)
+            for node in nodes:
                 self._supervisor.excluded.add(node)
                 self._notice("drained", f"node {name} gets no more trials", node)
+            if not nodes:
+                known = ", ".join(f"{one['name']} ({one['address']})" for one in live_nodes())
+                self._notice("drained", f"nothing: no live node is called {name}; there are {known}")
+            found = found or bool(nodes)
+        return found
 
-    def _retry_failed(self) -> None:
+    def _retry_failed(self) -> bool:
+        """Was there a failed trial?"""
         again, moved = clear_the_way(self._looked_again(), self.runs, retry_failed=True)
         for trial in again.missing:
             if trial.trial_id in self.relay.ended or trial.trial_id not in self.left:
@@ -246,6 +253,7 @@ class Launch(Observer):
                 self._history.pop(trial.trial_id, None)
                 self.relay.again(trial.trial_id)
         self._notice("retried", f"{len(moved)} failed trials run again")
+        return bool(moved)
 
     def _looked_again(self) -> Plan:
         from orchestrator.plan import plan
