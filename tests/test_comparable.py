@@ -51,7 +51,9 @@ def test_two_sweeps_of_one_kind_share_their_axes(tmp_path: Path) -> None:
     title = "tracr reverse · zero ablation"
     assert told["What shares axes"] == [[title, "first, second", "edge pruning", "3", "2"]]
     assert told["Which sweeps share axes"] == [["first", "second", title, "–"]]
-    assert set(told) == {"What shares axes", "Which sweeps share axes"}
+    ran = told["When and where the sweeps ran"]
+    assert [row[:3] for row in ran] == [[name, "2026-01-01", "2026-01-01"] for name in ("first", "second")]
+    assert set(told) == {"What shares axes", "Which sweeps share axes", "When and where the sweeps ran"}
 
 
 BARS: dict[str, tuple[dict[str, Any], str, str]] = {

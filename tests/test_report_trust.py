@@ -244,6 +244,9 @@ def test_a_value_that_is_not_known_is_not_zero(tmp_path: Path) -> None:
     table = the_table(fronts(findings), "Hypervolume per method")
     assert table.rows[0][5] == "1.000 (1 of 2 seeds)"
     assert hypervolume_certainty(findings, curve).mean == pytest.approx(curve.hypervolumes[0])
+    runs.trial(trial("diverged", 2, [point(0, 3, math.nan)]))
+    (curve,) = next(iter(findings_of(runs).scenes.values()))
+    np.testing.assert_array_equal(np.isnan(curve.hypervolumes), [False, True, True])
     alone = Runs(tmp_path / "alone")
     alone.trial(trial("unknown", 0, [point(0, 3, 0.0, math.nan)]))
     table = the_table(fronts(findings_of(alone)), "Hypervolume per method")

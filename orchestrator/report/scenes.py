@@ -107,7 +107,7 @@ class Curve:
     @staticmethod
     def _volume(costs: Floats, low: Sequence[float], high: Sequence[float]) -> float:
         """What is not known (NaN) dominates nothing; where nothing is known, neither is the volume."""
-        unknown = len(costs) > 0 and bool(np.isnan(costs[:, 1]).all())
+        unknown = bool(np.isnan(costs[:, 1]).all())  # also without any circuit on a front
         return float("nan") if unknown else hypervolume(costs, low, high)
 
     @cached_property
