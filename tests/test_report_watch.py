@@ -205,9 +205,10 @@ def test_the_command_ends_by_itself_and_prints_one_line_a_refresh(tmp_path: Path
     arguments = ["report", str(runs.path / "live"), "--watch", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    first, line = result.stderr.splitlines()
+    first, line, after = result.stderr.splitlines()
     assert first == f"Watching every 60 s: {tmp_path}/out/report.html (Ctrl-C ends it)"
     assert re.fullmatch(r"\d\d:\d\d:\d\d  2 of 2 trials over; 4 circuits; report written .*over", line)
+    assert after.startswith("Next: ")
     assert f"Report: {tmp_path}/out/report.html" in result.stdout
     watched = (tmp_path / "out/report.html").read_text("utf-8")
     assert watched == page(Findings.of(Results.load(runs.path / "live"))), "as without --watch"
