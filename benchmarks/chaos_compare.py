@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.results import Results
+from orchestrator.records.results import Results
 from trainers.folder import Folder
 
 # May differ between two runs of one trial; of `execution` everything else is where it ran.

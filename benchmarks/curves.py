@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.curves import device_seconds, trials_of
 from orchestrator.report.panels.faithfulness import smallest_budgets
 from orchestrator.report.scenes import Curve, Scene
-from orchestrator.results import Results
 from orchestrator.statistics.pareto import bands
 from trainers.folder import Folder
 

@@ -11,7 +11,7 @@ import statistics
 import sys
 from collections import Counter, defaultdict
 
-from orchestrator.results import Results
+from orchestrator.records.results import Results
 from trainers.folder import Folder
 
 EPSILON = 1e-3

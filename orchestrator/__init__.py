@@ -7,14 +7,14 @@ here, and `Results` only when it is asked for: `import orchestrator` stays cheap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.results import Results
+    from orchestrator.records.results import Results
 
 __all__ = ["Results"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Results":
-        from orchestrator.results import Results
+        from orchestrator.records.results import Results
 
         return Results
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

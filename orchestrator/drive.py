@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.lease import Lease, LeaseHeld
-from orchestrator.plan import Plan, clear_the_way, plan
+from orchestrator.planning.plan import Plan, clear_the_way, plan
 from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import write_yaml
@@ -19,7 +19,7 @@ from trainers.folder import Folder
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
-    from orchestrator.launch import Outcome
+    from orchestrator.cluster.launch import Outcome
     from orchestrator.observers import Observer
 
 MIN_FREE_BYTES = 256 * 2**20
@@ -90,7 +90,7 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         report = home / "report" if request.report and writable else None
         table = publish_report([home], report) if report else ""
     if report is not None and outcome is not None:
-        from orchestrator.tracking import mirror_report
+        from orchestrator.tracking.tracker import mirror_report
 
         mirror_report(tracking_uri, runs, sweep, report)
     ran = len(planned.missing) - len(after.missing)
@@ -159,12 +159,12 @@ def _write_snapshot(home: Folder, planned: Plan) -> None:
 
 
 def _launch(planned: Plan, runs: Folder, request: Request, tracking_uri: str) -> "Outcome":
-    from orchestrator import launch
+    from orchestrator.cluster import launch
     from orchestrator.control import CONTROL
     from orchestrator.observers.alerts import Alerts
     from orchestrator.observers.display import Display
     from orchestrator.observers.events import EventLog
-    from orchestrator.tracking import Tracker
+    from orchestrator.tracking.tracker import Tracker
 
     sweep, home = planned.sweep, runs / planned.sweep.name
     home.delete(CONTROL)  # what was asked of an earlier driver

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.attempt import Attempt
-from orchestrator.estimate import estimate_trial
 from orchestrator.faults import failures
 from orchestrator.lease import sweep_is_driven
-from orchestrator.plan import STATES, PlannedTrial, State, look
+from orchestrator.planning.estimate import estimate_trial
+from orchestrator.planning.plan import STATES, PlannedTrial, State, look
+from orchestrator.records.trial_result import own_point, read_result
 from orchestrator.sweep import SweepSpec
-from orchestrator.trial_result import own_point, read_result
 from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
 from trainers.outside import is_name, parse_json

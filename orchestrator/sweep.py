@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model_patches.architectures import architecture_of
 from orchestrator.faults import Faults
-from orchestrator.results import OWN_DIVERGENCE
-from orchestrator.weights import parameter_count
+from orchestrator.planning.weights import parameter_count
+from orchestrator.records.results import OWN_DIVERGENCE
 from orchestrator.yaml_source import Source, read_yaml
 from trainers.metrics import METRICS
 from trainers.model import ModelSpec

@@ -14,11 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator import launch
+from orchestrator.cluster import launch
 from orchestrator.lease import Lease
 from orchestrator.observers.display import Display
 from orchestrator.observers.events import EventLog
-from orchestrator.plan import plan
+from orchestrator.planning.plan import plan
 from orchestrator.sweep import SweepSpec
 from trainers.folder import Folder
 from trainers.progress import Progress

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from orchestrator.records.results import Results
 from orchestrator.report.budget import within
-from orchestrator.results import Results
 from tests.run_folders import Runs, point, trial
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Shape
 from model_patches.tracr import TracrProgram
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from tests.run_folders import GROUP, Runs, point, trial
 
 GRAPH = EdgeGraph(Shape(2, 2, 2, ("tok_embeds", "pos_embeds")))

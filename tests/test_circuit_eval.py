@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from model_patches.circuit import Circuit
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from tests import one_rank
 from tests.tiny_models import save_tiny
 from trainers.evaluate import evaluate

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator
 
 from model_patches.circuit import Circuit
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page as report_page
-from orchestrator.results import Results
 from tests import test_report_browser as report_browser
 from tests.circuit_runs import (
     GRAPH,

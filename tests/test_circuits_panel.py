@@ -11,6 +11,7 @@ import pytest
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
 from orchestrator.circuits.paths import on_paths
+from orchestrator.records.results import Results
 from orchestrator.report import codes
 from orchestrator.report.drawn import Graph, summary
 from orchestrator.report.findings import Findings
@@ -20,7 +21,6 @@ from orchestrator.report.panels.blocks import Block, CircuitsView, Details, Matr
 from orchestrator.report.panels.circuits import circuits
 from orchestrator.report.panels.consensus import consensus, edge_budgets_of
 from orchestrator.report.room import BUDGET, Held, room
-from orchestrator.results import Results
 from orchestrator.statistics.consensus import iou_by_chance
 from tests.circuit_runs import BIG, GRAPH, GROUPED, OTHER_GROUP, Given, kept, ranking_runs, stored, top, write
 from tests.run_folders import GROUP, Runs, point, trial

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator import drive
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.lease import Lease
-from orchestrator.plan import Plan, plan
+from orchestrator.planning.plan import Plan, plan
 from orchestrator.sweep import SweepSpec
 from tests.run_folders import point
 from trainers.folder import Folder
@@ -109,7 +109,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_help_needs_no_heavy_module_and_plan_neither_ray_nor_mlflow_nor_deepspeed(tmp_path: Path) -> None:
-    start = "from orchestrator.cli import main\n"
+    start = "from orchestrator.cli.main import main\n"
     loaded = modules_after(f"{start}main(['run', '--help'], standalone_mode=False)")
     assert not loaded & {"torch", "transformers", "ray", "mlflow", "deepspeed", "matplotlib", "plotly"}
     arguments = ["plan", "sweeps/quickstart.yaml", "--runs", str(tmp_path)]
@@ -371,7 +371,7 @@ def test_submit_checks_the_spec_before_the_cluster(spec: Path) -> None:
 def test_submit_takes_models_that_are_on_the_cluster_only(
     spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import orchestrator.submit
+    import orchestrator.cluster.submit
 
     sent: list[object] = []
 
@@ -379,7 +379,7 @@ def test_submit_takes_models_that_are_on_the_cluster_only(
         sent.extend([*given, options["wait"]])
         return 7
 
-    monkeypatch.setattr(orchestrator.submit, "submit", send)
+    monkeypatch.setattr(orchestrator.cluster.submit, "submit", send)
     text = SPEC.replace("{builtin: tracr-xproportion}", "{path: /only/on/the/cluster}")
     spec.write_text(text.replace("{name: tracr}", "{name: induction}"))
     options = ["--tracking-uri", "http://x", "--rerun", "all", "--rerun", "abc"]

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
 from orchestrator.report.panels import PANELS
 from orchestrator.report.panels.blocks import Block, Paragraph, Table
 from orchestrator.report.panels.comparable import comparable, has_several
-from orchestrator.results import Results
 from tests.run_folders import GROUP, Runs, hostile_sweep, point, small_sweep, trial
 from trainers.folder import Folder
 

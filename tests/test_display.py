@@ -10,7 +10,7 @@ from rich.console import Console
 
 from orchestrator.faults import Failure
 from orchestrator.observers.display import Display
-from orchestrator.plan import Plan, plan
+from orchestrator.planning.plan import Plan, plan
 from orchestrator.sweep import SweepSpec
 from tests.run_folders import point, trial
 from trainers.folder import Folder

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli import main
-from orchestrator.mirror_values import files, params, run_name, tags
-from orchestrator.trial_result import read_result
+from orchestrator.cli.main import main
+from orchestrator.records.trial_result import read_result
+from orchestrator.tracking.values import files, params, run_name, tags
 from orchestrator.wording import printable
 from tests.run_folders import GROUP, Runs, point, small_sweep, trial
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cluster.lane import LaneError
+from orchestrator.cluster.supervisor import Decision, Supervisor
 from orchestrator.faults import Failure, Faults, Kind, failures, parse, record
-from orchestrator.lane import LaneError
-from orchestrator.supervisor import Decision, Supervisor
 from trainers.folder import Folder
 from trainers.spec import SpecError
 

@@ -139,7 +139,7 @@ def test_results_are_loaded_from_a_path_a_text_a_uri_or_several(tmp_path: Path) 
     ("code", "absent"),
     [
         ("import orchestrator", {"torch", "ray", "pandas", "pyarrow", "mlflow", "numpy"}),
-        ("import orchestrator.cli", {"torch", "ray", "pandas", "pyarrow", "mlflow", "matplotlib"}),
+        ("import orchestrator.cli.main", {"torch", "ray", "pandas", "pyarrow", "mlflow", "matplotlib"}),
         ("from orchestrator import Results", {"torch", "ray", "pandas", "mlflow", "plotly", "matplotlib"}),
         ("import orchestrator.report.watch", {"ray", "mlflow"}),
     ],

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 
 from orchestrator.attempt import Attempt
 from orchestrator.circuits.source import GraphChoice, Sources
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.lease import Holder
-from orchestrator.results import Results
+from orchestrator.records.results import Results
+from orchestrator.records.trial_result import main_point, read_result
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
-from orchestrator.trial_result import main_point, read_result
 from tests.broken_files import STRANGE, broken, places, put
 from tests.circuit_runs import GRAPH, top
 from tests.run_folders import EDGES, point, small_sweep, training, trial

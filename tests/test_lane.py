@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from orchestrator.attempt import Attempt, Owner
+from orchestrator.cluster.lane import STALL_FLOOR, bundles, stall_limit
+from orchestrator.cluster.rank import Place
+from orchestrator.cluster.relay import ERROR_CHARACTERS, Relay, shorten
+from orchestrator.cluster.room import fits, require_room
 from orchestrator.faults import Failure, Faults
-from orchestrator.lane import STALL_FLOOR, bundles, stall_limit
 from orchestrator.observers import Notice, Observer
-from orchestrator.rank import Place
-from orchestrator.relay import ERROR_CHARACTERS, Relay, shorten
-from orchestrator.room import fits, require_room
 from tests.run_folders import trial
 from trainers.folder import Folder
 from trainers.progress import Progress

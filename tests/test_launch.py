@@ -18,13 +18,13 @@ import psutil
 import pytest
 import ray
 
-from orchestrator import launch
 from orchestrator.attempt import Attempt
+from orchestrator.cluster import launch
 from orchestrator.control import Control
 from orchestrator.lease import Holder
-from orchestrator.plan import plan
+from orchestrator.planning.plan import plan
+from orchestrator.records.trial_result import read_result
 from orchestrator.sweep import SweepSpec
-from orchestrator.trial_result import read_result
 from tests.ray_cluster import ray_environment, ray_of_our_own
 from tests.standin import WORK, sweep
 from tests.test_lane import Notes

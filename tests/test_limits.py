@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from model_patches.graph import Shape
 from model_patches.tracr import TracrFileError, TracrProgram
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.lease import Holder, sweep_is_driven
-from orchestrator.results import Results
-from orchestrator.trial_result import read_result
+from orchestrator.records.results import Results
+from orchestrator.records.trial_result import read_result
 from orchestrator.yaml_source import parse_yaml
 from tests.run_folders import small_sweep
 from tests.tiny_models import save_tiny

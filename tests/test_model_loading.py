@@ -16,8 +16,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from orchestrator.planning.weights import parameter_count
 from orchestrator.sweep import SweepSpec
-from orchestrator.weights import parameter_count
 from tests import gguf_files, worded_model
 from tests.one_rank import TINY_TRIAL, free_port, joined, run, working
 from trainers.model import Loaded, ModelSpec, load

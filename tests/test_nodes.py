@@ -16,8 +16,8 @@ import pytest
 
 from orchestrator.control import Control
 from orchestrator.faults import failures
+from orchestrator.records.trial_result import read_result
 from orchestrator.sweep import SweepSpec
-from orchestrator.trial_result import read_result
 from tests.ray_cluster import Head, end, ray_head, ray_node
 from tests.test_launch import results, until
 from trainers.folder import Folder

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cluster.rank import Place
 from orchestrator.faults import Failure, Faults
 from orchestrator.observers import Notice
 from orchestrator.observers.alerts import WEBHOOK_VARIABLE, Alerts
 from orchestrator.observers.events import EventLog
 from orchestrator.observers.prometheus import Metrics
-from orchestrator.plan import plan
-from orchestrator.rank import Place
+from orchestrator.planning.plan import plan
 from tests.run_folders import trial
 from tests.standin import sweep
 from trainers.folder import Folder

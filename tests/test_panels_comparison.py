@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
 from orchestrator.report.panels.blocks import Block, Details, Paragraph, Table
 from orchestrator.report.panels.comparison import comparison, has_pairs
 from orchestrator.report.panels.faithfulness import faithfulness
 from orchestrator.report.panels.fronts import fronts
-from orchestrator.results import Results
 from tests.run_folders import GROUP, Runs, hostile_sweep, point, store_test_values, trial
 from trainers.record import TEST_VALUES
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
 from orchestrator.report.panels.faithfulness import faithfulness
 from orchestrator.report.panels.fronts import fronts
-from orchestrator.results import Results
 from tests.run_folders import TOTAL, Runs, point, small_sweep, trial
 from tests.test_panels_comparison import add, group, pair, table, text
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from orchestrator.per_example import Unreadable, read_per_example
-from orchestrator.results import Results
-from orchestrator.trial_result import read_result
+from orchestrator.records.per_example import Unreadable, read_per_example
+from orchestrator.records.results import Results
+from orchestrator.records.trial_result import read_result
 from tests import one_rank
 from tests.run_folders import Runs, point, store_test_values, trial
 from trainers.folder import Folder

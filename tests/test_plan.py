@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.attempt import Attempt, Owner
-from orchestrator.estimate import estimate
+from orchestrator.cli.terminal import plan_text, settings
 from orchestrator.faults import Failure, record
 from orchestrator.lease import Holder, Lease
-from orchestrator.plan import Plan, PlannedTrial, clear_the_way, plan
-from orchestrator.results import Results
+from orchestrator.planning.estimate import estimate
+from orchestrator.planning.plan import Plan, PlannedTrial, clear_the_way, plan
+from orchestrator.planning.weights import parameter_count
+from orchestrator.records.results import Results
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
-from orchestrator.terminal import plan_text, settings
-from orchestrator.weights import parameter_count
 from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
 from trainers.result import Point, TrialResult

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli import main
-from orchestrator.disk import predicted_disk
-from orchestrator.plan import plan
-from orchestrator.probe import Probed, _measured, _small
+from orchestrator.cli.main import main
+from orchestrator.planning.disk import predicted_disk
+from orchestrator.planning.plan import plan
+from orchestrator.planning.probe import Probed, _measured, _small
+from orchestrator.planning.weights import graph_size
 from orchestrator.sweep import SweepSpec
-from orchestrator.weights import graph_size
 from tests import one_rank
 from tests.tiny_models import save_tiny
 from trainers.folder import Folder

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import Chart, Paragraph
 from orchestrator.report.panels.curves import curves
@@ -23,7 +24,6 @@ from orchestrator.report.published import (
     unlike,
 )
 from orchestrator.report.scenes import Scene
-from orchestrator.results import Results
 from tests.run_folders import GROUP, Runs, point, trial
 from trainers.methods.acdc import Acdc
 from trainers.methods.eap import EdgeAttributionPatching

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click import Group
 
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

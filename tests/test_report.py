@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli import main
+from orchestrator.cli.main import main
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.front_csv import front_csv
 from orchestrator.report.page import page, plain
 from orchestrator.report.panels import PANELS
 from orchestrator.report.pareto_table import pareto_table
 from orchestrator.report.publish import write_report
-from orchestrator.results import Results
 from orchestrator.wording import duration, percent, significant, spread
 from tests.run_folders import GROUP, TOTAL, Runs, hostile_sweep, point, small_sweep, trial
 from trainers.spec import SpecError

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Dialog, Page, Route, sync_playwright
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
-from orchestrator.results import Results
 from tests.run_folders import GROUP, Runs, hostile_sweep, point, small_sweep, trial
 
 CHROMIUM = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")

@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from orchestrator.records.results import Results
 from orchestrator.report import figures as figures_package
 from orchestrator.report.figures import FIGURES, FIGURES_AT_MOST, FigureKind, figures_of
 from orchestrator.report.figures.consensus import between_seeds
@@ -29,7 +30,6 @@ from orchestrator.report.figures.style import (
     styled,
 )
 from orchestrator.report.findings import Findings
-from orchestrator.results import Results
 from tests.run_folders import GROUP, Runs, gated_sweep, point, small_sweep, trial
 
 

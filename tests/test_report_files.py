@@ -17,14 +17,14 @@ from xml.etree import ElementTree
 import pytest
 from pyarrow import fs
 
-from orchestrator import tables
+from orchestrator.records import tables
+from orchestrator.records.results import Results
 from orchestrator.report import publish
 from orchestrator.report.delivery import deliver
 from orchestrator.report.figures import FIGURES, Drawn, figures_of
 from orchestrator.report.findings import Findings
 from orchestrator.report.pdf.document import Cover
 from orchestrator.report.publish import ReportFiles, write_files, write_report
-from orchestrator.results import Results
 from tests.run_folders import (
     GROUP,
     HOSTILE,
@@ -355,7 +355,7 @@ def test_the_documentation_is_in_step() -> None:
     text = (ROOT / "docs" / "report.md").read_text("utf-8")
     match = re.search(r"<!-- columns -->\n(.*)<!-- /columns -->", text, re.DOTALL)
     assert match and match[1].strip() == tables.markdown().strip(), (
-        "put what `python -m orchestrator.tables` prints between the markers of docs/report.md"
+        "put what `python -m orchestrator.records.tables` prints between the markers of docs/report.md"
     )
     assert f"The schema is {tables.TABLES_SCHEMA}." in text
     for kind in FIGURES:

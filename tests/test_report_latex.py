@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.latex import escape, latex_tables, tabular
 from orchestrator.report.page import sections_of
 from orchestrator.report.panels.blocks import Column, Table
-from orchestrator.results import Results
 from tests.run_folders import Runs, gated_sweep, hostile_sweep
 
 # A strict reading of the LaTeX that is written: commands of a short list, balanced braces and

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from orchestrator.records.results import Results
 from orchestrator.report.certainty import common_hypervolumes, hypervolume_certainty
 from orchestrator.report.doubts import Doubt, doubts
 from orchestrator.report.findings import Findings
@@ -23,7 +24,6 @@ from orchestrator.report.panels.fronts import fronts
 from orchestrator.report.panels.gates import gates, has_gates
 from orchestrator.report.panels.training import training
 from orchestrator.report.panels.versions import versions
-from orchestrator.results import Results
 from tests import one_rank
 from tests.run_folders import GROUP, TOTAL, Runs, point, small_sweep, trial
 from trainers.hardware import hardware

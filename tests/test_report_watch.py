@@ -15,14 +15,14 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser, sync_playwright
 
-from orchestrator import trial_record
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.lease import Lease
+from orchestrator.records import trial_record
+from orchestrator.records.results import Results
 from orchestrator.report import watch as watching
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
 from orchestrator.report.watch import Refreshed, watch
-from orchestrator.results import Results
 from tests.run_folders import Runs, point, trial
 from trainers.folder import Folder
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.results import Results
+from orchestrator.records.results import Results
 from tests import one_rank
 from tests.run_folders import Runs, point, trial
 from trainers.evaluation.curves import MIB_GRID, areas

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from orchestrator.records.results import EPSILON, Results
+from orchestrator.records.tables import POINT_COLUMNS, TABLES_SCHEMA, TRIAL_COLUMNS, column_of
+from orchestrator.records.trial_result import main_point
 from orchestrator.report.scenes import curves
-from orchestrator.results import EPSILON, Results
-from orchestrator.tables import POINT_COLUMNS, TABLES_SCHEMA, TRIAL_COLUMNS, column_of
-from orchestrator.trial_result import main_point
 from tests.run_folders import GROUP, TRUTH, Runs, point, training, trial
 from trainers.folder import Folder
 from trainers.spec import SpecError

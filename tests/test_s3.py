@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 import trainers.folder
 from orchestrator.attempt import Attempt, Owner
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.lease import Lease, LeaseHeld
-from orchestrator.results import Results
+from orchestrator.records.results import Results
 from tests.ray_cluster import ray_environment
 from tests.run_folders import small_sweep
 from tests.s3_server import S3, s3_server

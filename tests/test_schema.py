@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.schema import sweep_schema
 from orchestrator.yaml_source import parse_yaml
 from trainers.methods import METHODS

@@ -41,7 +41,7 @@ def test_ranks_on_one_host_listen_on_loopback_alone() -> None:
 @pytest.mark.slow
 def test_a_cluster_of_ours_lets_nobody_in_without_its_token() -> None:
     serve = (
-        "import ray, sys\nfrom orchestrator.cluster import cluster\n"
+        "import ray, sys\nfrom orchestrator.cluster.connection import cluster\n"
         "with cluster(None):\n"
         "    print(ray.get_runtime_context().gcs_address, flush=True)\n    sys.stdin.read()\n"
     )

@@ -12,9 +12,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from orchestrator.cli import main
-from orchestrator.results import Results
-from orchestrator.trial_result import read_result
+from orchestrator.cli.main import main
+from orchestrator.records.results import Results
+from orchestrator.records.trial_result import read_result
 from tests.run_folders import Runs, point, small_sweep, trial
 from tests.tiny_models import save_tiny
 from trainers.checkpoint import Checkpoints
@@ -70,7 +70,7 @@ def test_our_own_code_unpickles_and_evaluates_nothing() -> None:
         "eval", "exec", "compile", "__import__", "torch.load", "np.load", "yaml.load", "yaml.unsafe_load",
         "load_checkpoint", "os.system",
     }  # fmt: skip
-    allowed = {("orchestrator/rank.py", "import_module")}
+    allowed = {("orchestrator/cluster/rank.py", "import_module")}
     found = []
     for package in ("model_patches", "trainers", "orchestrator"):
         for file in (ROOT / package).rglob("*.py"):

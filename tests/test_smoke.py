@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
 from trainers.methods import METHODS

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model_patches.circuit_model import CircuitModel
-from orchestrator.weights import parameter_count
+from orchestrator.planning.weights import parameter_count
 from tests.one_rank import joined
 from trainers.model import Loaded, ModelSpec, load
 from trainers.sources.converted import converted

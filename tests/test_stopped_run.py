@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import drive
-from orchestrator.cli import main
-from orchestrator.launch import Outcome
+from orchestrator.cli.main import main
+from orchestrator.cluster.launch import Outcome
 from orchestrator.yaml_source import write_yaml
 from tests.test_objectives import SWEEP
 

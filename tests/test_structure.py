@@ -13,22 +13,15 @@ PACKAGES = ("model_patches", "trainers", "orchestrator")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOORS = {
-    "ray": {
-        "orchestrator/cluster.py",
-        "orchestrator/gang.py",
-        "orchestrator/lane.py",
-        "orchestrator/launch.py",
-        "orchestrator/scheduling.py",
-        "orchestrator/submit.py",
-    },
-    "mlflow": {"orchestrator/mirror.py"},
+    "ray": {f"orchestrator/cluster/{path.name}" for path in (ROOT / "orchestrator/cluster").glob("*.py")},
+    "mlflow": {"orchestrator/tracking/mirror.py"},
     "deepspeed": {"trainers/distributed.py"},
     "click": {
         "orchestrator/circuits/commands.py",
         "orchestrator/circuits/eval_command.py",
-        "orchestrator/cli.py",
-        "orchestrator/control_cli.py",
-        "orchestrator/task_cli.py",
+        "orchestrator/cli/main.py",
+        "orchestrator/cli/control.py",
+        "orchestrator/cli/task.py",
     },
     "pickle": set(),
     "requests": set(),

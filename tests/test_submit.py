@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.submit import submit
+from orchestrator.cluster.submit import submit
 from tests.ray_cluster import Head, ray_head
 from trainers.folder import Folder
 from trainers.spec import SpecError

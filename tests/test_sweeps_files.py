@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.estimate import estimate
-from orchestrator.plan import plan
+from orchestrator.planning.estimate import estimate
+from orchestrator.planning.plan import plan
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import parse_yaml, write_yaml
 from trainers.folder import Folder

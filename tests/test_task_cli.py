@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator.cli import main
+from orchestrator.cli.main import main
 from tests import worded_model
 from tests.tiny_models import tiny_model
 from trainers.tasks.gendered_pronoun import GenderedPronounTask

@@ -12,12 +12,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from orchestrator import tracking
 from orchestrator.drawing import MAX_EDGES, closest_to_output, draw_circuit
-from orchestrator.mirror_values import masked, params, step_metrics
+from orchestrator.records.trial_result import main_point
 from orchestrator.sweep import SweepSpec
-from orchestrator.tracking import Tracker, track
-from orchestrator.trial_result import main_point
+from orchestrator.tracking import tracker as tracking
+from orchestrator.tracking.tracker import Tracker, track
+from orchestrator.tracking.values import masked, params, step_metrics
 from tests.run_folders import EDGES, Runs, point, trial
 from trainers.folder import Folder
 from trainers.progress import Progress
@@ -211,7 +211,9 @@ def test_trials_do_not_wait_for_a_broken_mlflow(
         tracker.on_result(TRIALS[0], write_result(runs, TRIALS[0]))
         tracker.close()
     server.close()
-    warnings = [record.getMessage() for record in caplog.records if record.name == "orchestrator.tracking"]
+    warnings = [
+        record.getMessage() for record in caplog.records if record.name == "orchestrator.tracking.tracker"
+    ]
     assert len(warnings) == 1 and "circuit-sweep track" in warnings[0]
     assert "pa55word" not in caplog.text
     tracker._thread.join(timeout=30)

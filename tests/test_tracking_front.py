@@ -11,11 +11,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from orchestrator import front_values, tracking
-from orchestrator.front_values import COLUMNS, Front, read_report
+from orchestrator.records.results import Results
 from orchestrator.report.publish import write_files
-from orchestrator.results import Results
-from orchestrator.tracking import Tracker, mirror_report, track
+from orchestrator.tracking import front as front_values
+from orchestrator.tracking import tracker as tracking
+from orchestrator.tracking.front import COLUMNS, Front, read_report
+from orchestrator.tracking.tracker import Tracker, mirror_report, track
 from tests import test_tracking
 from tests.run_folders import Runs, small_sweep
 from tests.test_tracking import found, spec, sweep, uri, write_result
@@ -147,7 +148,9 @@ def test_a_front_that_cannot_be_made_costs_a_warning_and_nothing_else(
         tracker.on_result("ep0", write_result(runs, "ep0"))
         assert tried.wait(60)
         tracker.close()
-    told = [record.getMessage() for record in caplog.records if record.name == "orchestrator.tracking"]
+    told = [
+        record.getMessage() for record in caplog.records if record.name == "orchestrator.tracking.tracker"
+    ]
     assert len(told) == 1 and "no figure" in told[0] and "circuit-sweep track" in told[0]
     (child,) = found(runs, "trial")
     assert child.info.status == "FINISHED"
@@ -159,7 +162,9 @@ def test_an_mlflow_that_is_away_costs_the_end_of_a_run_a_warning(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.WARNING):
         mirror_report("http://me:pa55word@127.0.0.1:9", runs, sweep(), Folder.open(tmp_path / "none"))
-    told = [record.getMessage() for record in caplog.records if record.name == "orchestrator.tracking"]
+    told = [
+        record.getMessage() for record in caplog.records if record.name == "orchestrator.tracking.tracker"
+    ]
     assert len(told) == 1 and "No trial is affected" in told[0] and "pa55word" not in told[0]
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from orchestrator.cli.terminal import table
 from orchestrator.report.metric_words import measured_in, words
-from orchestrator.terminal import table
 from orchestrator.wording import count, duration, percent, significant
 from trainers.evaluation.curves import AREAS
 from trainers.evaluation.request import Answer, Interval, Row

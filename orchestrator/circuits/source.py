@@ -19,7 +19,7 @@ from orchestrator.circuits.edge_list import EdgeList, capped, read_edge_list
 from orchestrator.circuits.edge_pruning import is_checkpoint, read_checkpoint
 from orchestrator.circuits.mib import is_mib, read_mib
 from orchestrator.circuits.placement import Adapt, Placed, carried, place
-from orchestrator.trial_result import main_point, read_result
+from orchestrator.records.trial_result import main_point, read_result
 from orchestrator.wording import count
 from trainers.folder import Folder
 from trainers.outside import MAX_LIST, check_size, parse_json, read_json

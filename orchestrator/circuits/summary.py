@@ -10,7 +10,7 @@ from model_patches.graph import Node
 from orchestrator.circuits.comparison import Comparison
 from orchestrator.circuits.placement import described
 from orchestrator.circuits.source import Source
-from orchestrator.terminal import table
+from orchestrator.cli.terminal import table
 from orchestrator.wording import percent, significant
 
 INPUTS = ("q", "k", "v", "mlp", "output")

@@ -10,7 +10,7 @@ from trainers.result import TrialResult
 from trainers.trial import TrialSpec
 
 if TYPE_CHECKING:
-    from orchestrator.rank import Place
+    from orchestrator.cluster.rank import Place
 
 NoticeKind = Literal["started", "waiting", "excluded", "drained", "paused", "resumed", "retried", "stopped"]
 

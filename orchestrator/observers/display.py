@@ -11,11 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.terminal import settings
 from orchestrator.faults import Failure
 from orchestrator.observers import Notice, Observer
-from orchestrator.plan import Plan, PlannedTrial
-from orchestrator.terminal import settings
-from orchestrator.trial_result import own_point
+from orchestrator.planning.plan import Plan, PlannedTrial
+from orchestrator.records.trial_result import own_point
 from orchestrator.wording import count, duration, percent, significant
 from trainers.progress import Progress
 from trainers.result import TrialResult

@@ -12,7 +12,7 @@ from trainers.folder import Folder
 from trainers.result import TrialResult
 
 if TYPE_CHECKING:
-    from orchestrator.rank import Place
+    from orchestrator.cluster.rank import Place
 
 EVENTS = "events.jsonl"
 

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from orchestrator.faults import Failure
 from orchestrator.observers import Notice, Observer
-from orchestrator.plan import Plan, State
+from orchestrator.planning.plan import Plan, State
 from trainers.progress import Progress
 from trainers.result import TrialResult
 from trainers.spec import SpecError

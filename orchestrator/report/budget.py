@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from orchestrator.results import Results
-from orchestrator.sweep_record import Problem
+from orchestrator.records.results import Results
+from orchestrator.records.sweep_record import Problem
 
 
 def within(results: Results, max_examples: int) -> Results:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.per_example import FIRST, PerExample, Unreadable, read_per_example
+from orchestrator.records.per_example import FIRST, PerExample, Unreadable, read_per_example
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
 from orchestrator.statistics.bootstrap import (

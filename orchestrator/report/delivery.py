@@ -4,10 +4,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.records.results import Results
 from orchestrator.report.budget import within
 from orchestrator.report.pareto_table import pareto_table
 from orchestrator.report.publish import SUMMARY, left_behind, write_files
-from orchestrator.results import Results
 from trainers.folder import Folder
 
 

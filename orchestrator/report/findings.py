@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+from orchestrator.records.results import Results
 from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
-from orchestrator.results import Results
 
 Known = TypeVar("Known")
 SCENE_COLUMNS = ("model", "task", "test_set", "ablation", "edge_convention")

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from orchestrator.circuits.paths import Edge
+from orchestrator.records.results import Results
 from orchestrator.report.scenes import Curve
-from orchestrator.results import Results
 from orchestrator.statistics.pareto import Floats, Ints, best_within, front, log_kept
 
 Row = Mapping[str, Any]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 
+from orchestrator.records.results import Results
 from orchestrator.report.figures import Drawn, figures_of
 from orchestrator.report.figures.overview import write_overview
 from orchestrator.report.findings import Findings
@@ -29,7 +30,6 @@ from orchestrator.report.latex import latex_tables
 from orchestrator.report.page import page, sections_of, tiles
 from orchestrator.report.pdf.document import Cover, write_pdf
 from orchestrator.report.summary import summary, summary_text
-from orchestrator.results import Results
 from trainers.folder import Folder
 from trainers.spec import SpecError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.results import Results
+from orchestrator.records.results import Results
 from orchestrator.settings import varied
 from orchestrator.statistics.knee import knee
 from orchestrator.statistics.pareto import (

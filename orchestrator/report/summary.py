@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.records.tables import TABLES_SCHEMA
 from orchestrator.report.certainty import (
     CommonHypervolumes,
     common_hypervolumes,
@@ -21,7 +22,6 @@ from orchestrator.report.panels.comparison import verdict
 from orchestrator.report.panels.faithfulness import curve_areas, metrics_with_faithfulness, smallest_budgets
 from orchestrator.report.panels.trouble import warned
 from orchestrator.report.scenes import Curve, Scene
-from orchestrator.tables import TABLES_SCHEMA
 
 # Raise when a key changes its name, type or meaning, or goes. A new key leaves it as it is.
 REPORT_SCHEMA = 2

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from orchestrator.lease import Holder
+from orchestrator.records.results import Results
+from orchestrator.records.trial_record import Known
 from orchestrator.report.delivery import deliver
-from orchestrator.results import Results
-from orchestrator.trial_record import Known
 from orchestrator.wording import count, duration
 from trainers.folder import Folder
 

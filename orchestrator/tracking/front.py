@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.mirror_values import Metric, metric_name
+from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
-from orchestrator.results import Results
+from orchestrator.tracking.values import Metric, metric_name
 from trainers.folder import Folder
 
 FRONT = "front.json"

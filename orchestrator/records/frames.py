@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from orchestrator.records.tables import POINT_COLUMNS, TRIAL_COLUMNS, Column, column_of
 from orchestrator.report.kept import best_of_seed
 from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
-from orchestrator.tables import POINT_COLUMNS, TRIAL_COLUMNS, Column, column_of
 from orchestrator.wording import count
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
-    from orchestrator.results import Results
+    from orchestrator.records.results import Results
 
 ADDED = (
     Column("scene", pa.string(), "", "what the circuit may share axes with, in words"),
@@ -65,7 +65,7 @@ class Frames:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row per trial: orchestrator/tables.py, TRIAL_COLUMNS. JSON columns hold Python values."""
+        """One row per trial: TRIAL_COLUMNS in tables.py. JSON columns hold Python values."""
         frame = _frame(self.results.trials)
         for column in TRIAL_COLUMNS:
             if column.unit == "JSON":
@@ -77,7 +77,7 @@ class Frames:
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row per circuit: orchestrator/tables.py, POINT_COLUMNS, with `scene` and `settings`."""
+        """One row per circuit: orchestrator/records/tables.py, POINT_COLUMNS, with `scene` and `settings`."""
         frame = _frame(self.results.points)
         rows = self.results.points.to_pylist()
         scenes = {

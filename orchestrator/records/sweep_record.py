@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from orchestrator.trial_result import EPSILON
+from orchestrator.records.trial_result import EPSILON
 from orchestrator.yaml_source import MAX_BYTES, parse_yaml
 from trainers.folder import Folder
 from trainers.outside import MAX_JSON, is_name, parse_json

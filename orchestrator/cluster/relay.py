@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.attempt import Attempt
 from orchestrator.faults import Failure, record
-from orchestrator.mirror_values import masked
 from orchestrator.observers import Notice, Observer
-from orchestrator.trial_result import read_result
+from orchestrator.records.trial_result import read_result
+from orchestrator.tracking.values import masked
 from orchestrator.wording import printable
 from trainers.folder import Folder
 from trainers.progress import Progress
@@ -20,7 +20,7 @@ from trainers.result import TrialResult
 from trainers.trial import TrialSpec
 
 if TYPE_CHECKING:
-    from orchestrator.rank import Place
+    from orchestrator.cluster.rank import Place
 
 ERROR_LINES = 40
 ERROR_CHARACTERS = 6000

@@ -18,7 +18,7 @@ from ray._private.authentication.authentication_token_setup import (
 )
 from ray.exceptions import RayError
 
-from orchestrator.room import Node, amounts, asked, fits, ranks_on
+from orchestrator.cluster.room import Node, amounts, asked, fits, ranks_on
 from trainers.resources import Resources
 from trainers.spec import SpecError
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.disk import predicted_disk
-from orchestrator.plan import Plan, PlannedTrial
-from orchestrator.probe import Probed
-from orchestrator.room import Node, fits
-from orchestrator.trial_result import read_result
-from orchestrator.weights import parameter_count
+from orchestrator.cluster.room import Node, fits
+from orchestrator.planning.disk import predicted_disk
+from orchestrator.planning.plan import Plan, PlannedTrial
+from orchestrator.planning.probe import Probed
+from orchestrator.planning.weights import parameter_count
+from orchestrator.records.trial_result import read_result
 from trainers.folder import Folder
 from trainers.resources import Resources
 from trainers.result import TrialResult

@@ -13,23 +13,30 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from orchestrator.rows import tables
-from orchestrator.sweep_record import OWN_DIVERGENCE, Problem, SweepRecord, short_names, sweeps_in, told_apart
-from orchestrator.trial_record import BETTER, Known, TrialRecord, read_trial
-from orchestrator.trial_result import EPSILON
+from orchestrator.records.rows import tables
+from orchestrator.records.sweep_record import (
+    OWN_DIVERGENCE,
+    Problem,
+    SweepRecord,
+    short_names,
+    sweeps_in,
+    told_apart,
+)
+from orchestrator.records.trial_record import BETTER, Known, TrialRecord, read_trial
+from orchestrator.records.trial_result import EPSILON
 from trainers.folder import Folder
 from trainers.outside import parse_json
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
-    from orchestrator.frames import Frames
+    from orchestrator.records.frames import Frames
 
 Source = Folder | Path | str
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything a report shows. `trials` and `points`: see orchestrator/tables.py; as pandas frames:
+    """Everything a report shows. `trials` and `points`: see orchestrator/records/tables.py; as pandas frames:
     `frames`."""
 
     trials: pa.Table
@@ -82,7 +89,7 @@ class Results:
     @cached_property
     def frames(self) -> "Frames":
         """Tidy pandas frames for notebooks."""
-        from orchestrator.frames import Frames
+        from orchestrator.records.frames import Frames
 
         return Frames(self)
 

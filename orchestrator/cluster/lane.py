@@ -16,10 +16,10 @@ from typing import Any
 from ray import tune
 
 from orchestrator.attempt import Attempt, Owner
+from orchestrator.cluster.gang import Gang, GangLost
+from orchestrator.cluster.rank import Place
 from orchestrator.faults import Failure, Faults, Kind
-from orchestrator.gang import Gang, GangLost
 from orchestrator.lease import elsewhere
-from orchestrator.rank import Place
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources

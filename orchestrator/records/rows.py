@@ -1,4 +1,4 @@
-"""Rows: trial records -> the rows of the two tables (orchestrator/tables.py says what the columns mean)."""
+"""Rows: trial records -> the rows of the two tables (tables.py says what the columns mean)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.namesakes import told_apart
-from orchestrator.sweep_record import SweepRecord
-from orchestrator.tables import POINT_COLUMNS, TRIAL_COLUMNS, table
-from orchestrator.trial_record import TrialRecord
+from orchestrator.records.namesakes import told_apart
+from orchestrator.records.sweep_record import SweepRecord
+from orchestrator.records.tables import POINT_COLUMNS, TRIAL_COLUMNS, table
+from orchestrator.records.trial_record import TrialRecord
 from trainers.evaluation.faithfulness import faithfulness_by_metric
 from trainers.result import Point, TrialResult
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.plan import Plan, PlannedTrial
+from orchestrator.planning.plan import Plan, PlannedTrial
 from trainers.resources import Resources
 from trainers.trial import TrialSpec
 

@@ -18,8 +18,8 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
+from orchestrator.cluster.rank import Place, Rank
 from orchestrator.faults import Failure, Kind
-from orchestrator.rank import Place, Rank
 from trainers.resources import Resources
 
 JOIN_LIMIT = 300.0  # seconds for all ranks to start and to find each other

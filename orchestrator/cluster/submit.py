@@ -11,9 +11,9 @@ from pathlib import Path
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from orchestrator.cluster import use_token_if_there_is_one
+from orchestrator.cluster.connection import use_token_if_there_is_one
 from orchestrator.code_version import COMMIT_VARIABLE, code_version
-from orchestrator.mirror_values import masked
+from orchestrator.tracking.values import masked
 from trainers.spec import SpecError
 
 # Beside what .gitignore and .rayignore in the working directory name.

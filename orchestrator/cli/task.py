@@ -145,7 +145,7 @@ def _tokens(texts: tuple[str, ...]) -> str:
 
 
 def _knowledge_lines(shown: "ShownTask") -> list[str]:
-    from orchestrator.terminal import table
+    from orchestrator.cli.terminal import table
 
     known = shown.knowledge
     rows = [

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.plan import PlannedTrial
-from orchestrator.weights import graph_size
+from orchestrator.planning.plan import PlannedTrial
+from orchestrator.planning.weights import graph_size
 from trainers.folder import Folder
 from trainers.result import TrialResult
 

@@ -14,18 +14,18 @@ from datetime import UTC, datetime
 from ray import tune
 
 from orchestrator.attempt import Owner
-from orchestrator.cluster import cluster, live_nodes, missing, nodes_called
+from orchestrator.cluster.connection import cluster, live_nodes, missing, nodes_called
+from orchestrator.cluster.lane import Lane, Shift, bundles
+from orchestrator.cluster.relay import Relay
+from orchestrator.cluster.room import fits, require_room
+from orchestrator.cluster.scheduling import POLL_SECONDS, PlanOrder, Stop, Watch, Why
+from orchestrator.cluster.supervisor import Decision, Supervisor
 from orchestrator.code_version import code_version
 from orchestrator.control import Control
 from orchestrator.faults import Failure, failures
-from orchestrator.lane import Lane, Shift, bundles
 from orchestrator.lease import elsewhere
 from orchestrator.observers import Notice, NoticeKind, Observer
-from orchestrator.plan import Plan, PlannedTrial, clear_the_way
-from orchestrator.relay import Relay
-from orchestrator.room import fits, require_room
-from orchestrator.scheduling import POLL_SECONDS, PlanOrder, Stop, Watch, Why
-from orchestrator.supervisor import Decision, Supervisor
+from orchestrator.planning.plan import Plan, PlannedTrial, clear_the_way
 from trainers.folder import Folder
 from trainers.result import TrialResult
 
@@ -256,7 +256,7 @@ class Launch(Observer):
         return bool(moved)
 
     def _looked_again(self) -> Plan:
-        from orchestrator.plan import plan
+        from orchestrator.planning.plan import plan
 
         return plan(self.plan.sweep, self.runs, self.shift.owner)
 

@@ -15,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.lease import elsewhere
-from orchestrator.mirror_values import masked
 from orchestrator.observers import Observer
-from orchestrator.results import Results
+from orchestrator.records.results import Results
+from orchestrator.records.sweep_record import sweeps_in
+from orchestrator.records.trial_record import read_spec
+from orchestrator.records.trial_result import read_result
 from orchestrator.sweep import SweepSpec
-from orchestrator.sweep_record import sweeps_in
-from orchestrator.trial_record import read_spec
-from orchestrator.trial_result import read_result
+from orchestrator.tracking.values import masked
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.result import TrialResult
@@ -29,7 +29,7 @@ from trainers.spec import SpecError
 from trainers.trial import TrialSpec
 
 if TYPE_CHECKING:
-    from orchestrator.mirror import Mirror
+    from orchestrator.tracking.mirror import Mirror
 
 BEAT_SECONDS = 2.0  # between two looks at the folders of running trials
 RECONNECT_SECONDS = 60.0
@@ -131,7 +131,7 @@ class Tracker(Observer):
         self._next_front = time.monotonic() + max(FRONT_SECONDS, took / FRONT_SHARE)
 
     def _tell_front(self) -> None:
-        from orchestrator.front_values import Front, report_files
+        from orchestrator.tracking.front import Front, report_files
 
         mirror = self._connected()
         try:
@@ -187,7 +187,7 @@ class Tracker(Observer):
 def mirror_report(uri: str, runs: Folder, sweep: SweepSpec, report: Folder) -> None:
     """Puts the sweep's front, and the report that was just written, into the sweep's run. An MLflow that
     fails, or does not answer for UPLOAD_SECONDS, costs a warning."""
-    from orchestrator.front_values import Front, read_report
+    from orchestrator.tracking.front import Front, read_report
 
     told: list[str] = []
 
@@ -239,7 +239,7 @@ def connect(uri: str, runs: Folder) -> "Mirror":
     """Takes seconds: MLflow is imported here, and makes its database if there is none."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from orchestrator.mirror import Mirror
+    from orchestrator.tracking.mirror import Mirror
 
     return Mirror(uri, runs)
 
@@ -276,7 +276,7 @@ def _mirror_all(mirror: "Mirror", runs: Folder) -> tuple[int, dict[str, str]]:
 
 
 def _mirror_front(mirror: "Mirror", uri: str, run_id: str, home: Folder) -> None:
-    from orchestrator.front_values import Front, report_files
+    from orchestrator.tracking.front import Front, report_files
 
     results = Results.load(home)
     front = Front.of(results)

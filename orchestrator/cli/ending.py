@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestrator.drive import Finished
-from orchestrator.mirror_values import masked
+from orchestrator.tracking.values import masked
 from orchestrator.wording import count, duration
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from model_patches.circuit import Circuit
 from orchestrator.drawing import draw, draw_circuit
-from orchestrator.trial_result import main_point
+from orchestrator.records.trial_result import main_point
 from orchestrator.wording import printable
 from trainers.folder import Folder
 from trainers.outside import parse_json

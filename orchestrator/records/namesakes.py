@@ -9,7 +9,7 @@ share an axis or a curve.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.trial_record import TrialRecord
+from orchestrator.records.trial_record import TrialRecord
 from trainers.result import TrialResult
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.estimate import PlanEstimate
-from orchestrator.plan import Plan, PlannedTrial
-from orchestrator.room import amounts
+from orchestrator.cluster.room import amounts
+from orchestrator.planning.estimate import PlanEstimate
+from orchestrator.planning.plan import Plan, PlannedTrial
 from orchestrator.settings import varied
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.wording import count, duration, percent, significant

@@ -4,7 +4,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator.trial_result import RESULT, read_result
+from orchestrator.records.trial_result import RESULT, read_result
 from trainers.folder import Folder
 from trainers.outside import MAX_JSON, parse_json
 from trainers.result import TrialResult

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator import control_cli
 from orchestrator.circuits.commands import circuit
-from orchestrator.hints import NEXT
-from orchestrator.task_cli import task
+from orchestrator.cli import control
+from orchestrator.cli.hints import NEXT
+from orchestrator.cli.task import task
 from orchestrator.wording import printable
 
 if TYPE_CHECKING:
-    from orchestrator.room import Node
+    from orchestrator.cluster.room import Node
     from trainers.folder import Folder
 
 MIN_WATCH_SECONDS = 5
@@ -105,7 +105,7 @@ def switches(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(
     cls=Commands,
-    commands=[circuit, task, *control_cli.COMMANDS],
+    commands=[circuit, task, *control.COMMANDS],
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -135,11 +135,11 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
     Example:
       circuit-sweep plan sweeps/quickstart.yaml --runs runs
     """
-    from orchestrator import terminal
-    from orchestrator.estimate import estimate
-    from orchestrator.plan import plan as read_plan
-    from orchestrator.probe import probe as measure
-    from orchestrator.room import require_room
+    from orchestrator.cli import terminal
+    from orchestrator.cluster.room import require_room
+    from orchestrator.planning.estimate import estimate
+    from orchestrator.planning.plan import plan as read_plan
+    from orchestrator.planning.probe import probe as measure
     from orchestrator.smoke import smoke as cut_down
     from orchestrator.sweep import SweepSpec
     from trainers.folder import Folder
@@ -163,7 +163,7 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
 def _nodes_of(address: str | None) -> "list[Node] | None":
     if address is None:
         return None
-    from orchestrator.cluster import cluster, live_nodes
+    from orchestrator.cluster.connection import cluster, live_nodes
 
     with cluster(address):
         return live_nodes()
@@ -200,8 +200,8 @@ def run(
     Example:
       circuit-sweep run sweeps/quickstart.yaml --runs runs --max-hours 2
     """
+    from orchestrator.cli.ending import finished_json, finished_text
     from orchestrator.drive import Request, drive
-    from orchestrator.ending import finished_json, finished_text
 
     request = Request(
         spec, runs, address, tracking_uri, rerun, retry_failed, max_hours,
@@ -248,7 +248,7 @@ def submit(
     Example:
       circuit-sweep submit sweeps/quickstart.yaml --runs /shared/runs --address http://127.0.0.1:8265
     """
-    from orchestrator.submit import submit as send
+    from orchestrator.cluster.submit import submit as send
     from orchestrator.sweep import SweepSpec
 
     SweepSpec.load(spec, models=False)
@@ -286,7 +286,7 @@ def status(runs: str, sweep: str | None, as_json: bool) -> None:
     Example:
       circuit-sweep status runs --sweep quickstart
     """
-    from orchestrator import terminal
+    from orchestrator.cli import terminal
     from orchestrator.status import status as read_status
     from trainers.folder import Folder
 
@@ -363,9 +363,9 @@ def track(runs: str, tracking_uri: str | None) -> None:
     Example:
       circuit-sweep track runs --tracking-uri http://127.0.0.1:5000
     """
+    from orchestrator.cli.ending import mlflow_hint
     from orchestrator.drive import tracking_uri_for
-    from orchestrator.ending import mlflow_hint
-    from orchestrator.tracking import track as rebuild
+    from orchestrator.tracking.tracker import track as rebuild
     from orchestrator.wording import count
     from trainers.folder import Folder
 

@@ -140,7 +140,7 @@ def table(
     for name in names:
         column = column_of(name, columns)
         if column is None:
-            raise ValueError(f"column {name} of {title} has no documentation in orchestrator/tables.py")
+            raise ValueError(f"column {name} of {title} has no documentation in tables.py")
         fields.append(column.field(name))
     documented = {column.name: [str(column.type), column.unit, column.meaning] for column in columns}
     metadata = {"format": f"circuit-sweep/{title}/{TABLES_SCHEMA}", "columns": json.dumps(documented)}

@@ -10,10 +10,10 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator import faults
+from orchestrator.cluster.rank import Place
+from orchestrator.cluster.relay import Relay
 from orchestrator.faults import Failure
-from orchestrator.plan import PlannedTrial
-from orchestrator.rank import Place
-from orchestrator.relay import Relay
+from orchestrator.planning.plan import PlannedTrial
 from trainers.progress import Progress
 
 Why = Literal["", "interrupted", "max_hours", "storage", "failing"]
@@ -111,4 +111,4 @@ def _failure(trial: Any) -> Failure:
     path = trial.error_file
     text = Path(path).read_text() if path and Path(path).exists() else ""
     last = text.rpartition("Failure # ")[2]
-    return faults.parse(last.rpartition("orchestrator.lane.LaneError: ")[2] or last)
+    return faults.parse(last.rpartition("orchestrator.cluster.lane.LaneError: ")[2] or last)

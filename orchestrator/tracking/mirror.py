@@ -17,8 +17,8 @@ from mlflow.entities import Metric as Entry
 from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from orchestrator.front_values import FRONT, Front
-from orchestrator.mirror_values import (
+from orchestrator.tracking.front import FRONT, Front
+from orchestrator.tracking.values import (
     Metric,
     files,
     final_metrics,

@@ -8,8 +8,8 @@ from typing import Literal
 from orchestrator.attempt import Attempt, Owner
 from orchestrator.faults import FAILURES
 from orchestrator.lease import elsewhere
+from orchestrator.records.trial_result import RESULT, read_result
 from orchestrator.sweep import SweepSpec
-from orchestrator.trial_result import RESULT, read_result
 from trainers.folder import Folder
 from trainers.result import TrialResult
 from trainers.spec import SpecError, nearest

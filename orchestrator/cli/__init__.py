@@ -1,0 +1,1 @@
+"""The commands of `circuit-sweep`, and what they print."""

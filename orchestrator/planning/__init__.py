@@ -1,0 +1,1 @@
+"""Which trials, in which order, what is done, and what the rest costs: time, memory, disk."""
