@@ -82,7 +82,7 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         for line in moved:
             say(f"moved aside: {line}")
         _write_snapshot(home, planned)
-        outcome = _launch(planned, runs, request, tracking_uri) if planned.missing else None
+        outcome = _launch(planned, runs, request, tracking_uri, say) if planned.missing else None
         if lease.lost:
             raise LeaseHeld(f"this driver stopped: {lease.lost}")
         after = plan(sweep, runs, lease.holder.owner)
@@ -158,7 +158,9 @@ def _write_snapshot(home: Folder, planned: Plan) -> None:
         raise SpecError(f"--runs: {home.location} cannot be written: {error.strerror or error}") from None
 
 
-def _launch(planned: Plan, runs: Folder, request: Request, tracking_uri: str) -> "Outcome":
+def _launch(
+    planned: Plan, runs: Folder, request: Request, tracking_uri: str, say: Callable[[str], None]
+) -> "Outcome":
     from orchestrator.cluster import launch
     from orchestrator.control import CONTROL
     from orchestrator.observers.alerts import Alerts
@@ -172,7 +174,9 @@ def _launch(planned: Plan, runs: Folder, request: Request, tracking_uri: str) ->
     if request.metrics_port is not None:
         from orchestrator.observers.prometheus import Metrics
 
-        observers.append(Metrics(planned, request.metrics_port))
+        metrics = Metrics(planned, request.metrics_port)
+        say(f"Prometheus metrics: {metrics.url}")
+        observers.append(metrics)
     observers += [Display(planned), Tracker(tracking_uri, sweep, runs)]
     return launch.run(
         planned, runs, request.address, observers, request.max_hours, request.wait, request.verbose

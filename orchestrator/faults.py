@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from orchestrator.wording import headline
 from trainers.folder import Folder
 from trainers.spec import Spec
 
@@ -39,14 +40,13 @@ class Failure(BaseModel):
         return self.kind in TRIAL_KINDS
 
     @property
-    def last_line(self) -> str:
-        lines = self.cause.strip().splitlines()
-        return lines[-1].strip() if lines else "no reason given"
+    def headline(self) -> str:
+        return headline(self.cause)
 
     @property
     def likeness(self) -> str:
         """Equal for failures that are the same but for numbers and addresses."""
-        return f"{self.kind}: {re.sub(r'0x[0-9a-f]+|[0-9a-f]{8,}|[0-9.]+', '#', self.last_line)}"
+        return f"{self.kind}: {re.sub(r'0x[0-9a-f]+|[0-9a-f]{8,}|[0-9.]+', '#', self.headline)}"
 
 
 def _compiles(pattern: str) -> str:

@@ -1,18 +1,22 @@
 """Status: how the sweeps of a runs folder stand, from the folder alone."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.attempt import Attempt
+from orchestrator.control import Control
 from orchestrator.faults import failures
 from orchestrator.lease import sweep_is_driven
+from orchestrator.observers.events import EVENTS
 from orchestrator.planning.estimate import estimate_trial
 from orchestrator.planning.plan import STATES, PlannedTrial, State, look
 from orchestrator.records.trial_result import own_point, read_result
+from orchestrator.settings import named
 from orchestrator.sweep import SweepSpec
+from orchestrator.wording import headline, printable
 from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
 from trainers.outside import is_name, parse_json
@@ -33,7 +37,7 @@ class TrialStatus:
 
     trial_id: str
     state: State
-    what: str = ""  # model, task, method, seed
+    what: str = ""  # model, task, method, and what tells it from the sweep's other trials
     attempts: int = 0
     phase: str = ""
     step: int | None = None
@@ -48,10 +52,14 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """`driver` is who runs the sweep now: `host (process pid)`, or empty."""
+    """`driver` is who runs the sweep now: `host (process pid)`, or empty; then `ended` says how the last
+    one ended. `location` is the sweep's folder."""
 
     name: str
+    location: str
     driver: str
+    paused: bool
+    ended: str
     counts: Mapping[State, int]
     own_failures: int
     machine_failures: int
@@ -75,19 +83,23 @@ def sweep_names(runs: Folder, only: str | None = None) -> list[str]:
 
 
 def _sweep_status(name: str, runs: Folder) -> SweepStatus:
-    driver = sweep_is_driven(runs, name)
+    driver, home = sweep_is_driven(runs, name), runs / name
     begun = set((runs / "trials").names())
-    specs, resources = _snapshot(runs / name)
+    specs, resources = _snapshot(home)
+    names = named([PlannedTrial(trial_id, spec, "waiting") for trial_id, spec in specs.items()])
     trials = [
-        _trial_status(runs / "trials" / trial_id, trial_id, runs)
+        _trial_status(runs / "trials" / trial_id, trial_id, runs, names.get(trial_id, ""))
         if trial_id in begun
-        else TrialStatus(trial_id, "waiting", _what(specs[trial_id].plain()) if trial_id in specs else "")
-        for trial_id in trial_ids(runs / name)
+        else TrialStatus(trial_id, "waiting", names.get(trial_id, ""))
+        for trial_id in trial_ids(home)
     ]
     counted = Counter(trial.state for trial in trials)
     return SweepStatus(
         name=name,
+        location=home.location,
         driver=f"{driver.host} (process {driver.pid})" if driver else "",
+        paused=driver is not None and Control.read(home).paused,
+        ended="" if driver else _ended(home),
         counts={state: counted[state] for state in STATES},
         own_failures=sum(trial.own_failures for trial in trials),
         machine_failures=sum(trial.machine_failures for trial in trials),
@@ -107,7 +119,7 @@ def trial_ids(sweep: Folder) -> list[str]:
     return [str(trial_id) for trial_id in ids]
 
 
-def _trial_status(trial: Folder, trial_id: str, runs: Folder) -> TrialStatus:
+def _trial_status(trial: Folder, trial_id: str, runs: Folder, what: str) -> TrialStatus:
     state, result, problem = look(trial, runs)
     attempt, failed = Attempt.last(trial), failures(trial)
     own = sum(failure.own for failure in failed)
@@ -116,32 +128,52 @@ def _trial_status(trial: Folder, trial_id: str, runs: Folder) -> TrialStatus:
         own_failures=own, machine_failures=len(failed) - own,
     )  # fmt: skip
     if result is not None:
-        error = (result.error or "").strip().splitlines()[-1:] if state == "failed" else []
+        error = headline(result.error) if state == "failed" else ""
         return replace(
-            known, what=_what(result.spec), step=result.steps, total=result.steps, last=_final_values(result),
-            seconds=result.seconds, seconds_left=0.0, error="".join(error),
+            known, what=what or _what(result.spec), step=result.steps, total=result.steps,
+            last=_final_values(result), seconds=result.seconds, seconds_left=0.0, error=error,
         )  # fmt: skip
     reports = _reports(trial)
     latest = reports[-1] if reports else {}
     numbers = {key: value for key, value in latest.items() if isinstance(value, int | float)}
     values = {key: value for key, value in numbers.items() if key not in ("time", "attempt", "step", "total")}
     return replace(
-        known, what=_what(_read_json(trial, "spec.json")), phase=str(latest.get("phase", "")),
+        known, what=what or _what(_read_json(trial, "spec.json")), phase=str(latest.get("phase", "")),
         step=latest.get("step"), total=latest.get("total"), last=values,
-        seconds_left=_trial_seconds_left(reports), error=problem or (failed[-1].last_line if failed else ""),
+        seconds_left=_trial_seconds_left(reports), error=problem or (failed[-1].headline if failed else ""),
     )  # fmt: skip
 
 
-def _reports(trial: Folder) -> list[dict[str, Any]]:
-    """Progress reports of the latest attempt; lines that a crash tore are skipped."""
-    reports: list[dict[str, Any]] = []
-    for line in (trial.read("progress.jsonl") or b"").splitlines():
+def _ended(home: Folder) -> str:
+    """How the last driver ended, as far as it could say so."""
+    last: dict[str, Any] = {}
+    for event in _json_lines(home, EVENTS):
+        if event.get("event") in ("sweep_started", "sweep_stopped", "sweep_ended"):
+            last = event
+    if not last:
+        return ""
+    when = str(last.get("time", ""))[:19].replace("T", " ")
+    if last["event"] == "sweep_started":
+        return f"the last one began {when} UTC and was killed or lost"
+    how = "ended" if last["event"] == "sweep_ended" else "was stopped"
+    return f"the last one {how} {when} UTC: {printable(str(last.get('text', '')))}"
+
+
+def _json_lines(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
+    """Lines that a crash tore are skipped."""
+    for line in (folder.read(name) or b"").splitlines():
         with suppress(ValueError):
-            report = parse_json(line)
-            if isinstance(report, dict) and all(
-                isinstance(report.get(name), int | float) for name in COUNTED
-            ):
-                reports.append(report)
+            if isinstance(content := parse_json(line), dict):
+                yield content
+
+
+def _reports(trial: Folder) -> list[dict[str, Any]]:
+    """Progress reports of the latest attempt."""
+    reports = [
+        report
+        for report in _json_lines(trial, "progress.jsonl")
+        if all(isinstance(report.get(name), int | float) for name in COUNTED)
+    ]
     return [report for report in reports if report.get("attempt") == reports[-1].get("attempt")]
 
 

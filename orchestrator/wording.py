@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+RANK = re.compile(r"\n\n(?=rank \d)")  # between what several ranks said
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -11,6 +13,19 @@ def printable(text: str) -> str:
     """For a terminal: without characters that move its cursor, colour it or turn text round, which names
     from outside may hold; `\\x1b` stands in their place."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def headline(error: str | None) -> str:
+    """An error in one line: of a traceback its exception with its message, of several ranks the first."""
+    first = RANK.split(ANSI.sub("", error or ""))[0].splitlines()
+    lines = [line for line in first if line.strip(" ^~") and not line.startswith("Traceback")]
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    if frames:
+        lines = lines[frames[-1] + 1 :]
+        if len(lines) > 1 and lines[0].startswith("    "):  # the frame's line of code
+            lines = lines[1:]
+    text = " ".join(" ".join(lines).split())
+    return text.removeprefix("trainers.spec.SpecError: ") or "no reason given"
 
 
 def inert(text: str) -> str:

@@ -49,7 +49,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Stands in for Ray: every missing trial ends at once. Holds the trial ids of each launch."""
     launches: list[list[str]] = []
 
-    def launch(planned: Plan, runs: Folder, request: drive.Request, tracking_uri: str) -> None:
+    def launch(planned: Plan, runs: Folder, request: drive.Request, tracking_uri: str, say: object) -> None:
         launches.append([trial.trial_id for trial in planned.missing])
         for trial in planned.missing:
             finish(runs, trial.trial_id, trial.spec.plain(), trial.spec.seed)
@@ -216,7 +216,7 @@ def test_the_second_driver_gets_exit_code_3_and_changes_nothing(
 def test_a_driver_that_was_replaced_stops_with_exit_code_3(
     spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(planned: Plan, runs: Folder, request: drive.Request, tracking_uri: str) -> None:
+    def lose(planned: Plan, runs: Folder, request: drive.Request, tracking_uri: str, say: object) -> None:
         held[0].lost = "lease.json was taken over by far-away (process 7)"
 
     held: list[Lease] = []

@@ -52,11 +52,18 @@ def test_a_log_file_gets_a_line_per_end_and_one_every_ten_seconds(planned: Plan)
     display.on_result(first.trial_id, trial(first.trial_id, 0, [point(0, 12, 0.0234)]))
     display.on_start(second.trial_id, second.spec)
     display.on_failure(
-        second.trial_id, Failure(kind="lost", cause="rank 1 died while running its trial:\nlost\n"), True
+        second.trial_id, Failure(kind="lost", cause="rank 1 died while running its trial: lost\n"), True
     )
     display.on_start(second.trial_id, second.spec)
     display.on_result(
-        second.trial_id, trial(second.trial_id, 1, [], status="failed", error="x\nValueError: no")
+        second.trial_id,
+        trial(
+            second.trial_id,
+            1,
+            [],
+            status="failed",
+            error='Traceback:\n  File "x.py", line 1\n    raise\nValueError: no',
+        ),
     )
     display.on_result(third.trial_id, trial(third.trial_id, 2, [point(0, 9, 0.512)]))
     display.close()
@@ -66,11 +73,11 @@ def test_a_log_file_gets_a_line_per_end_and_one_every_ten_seconds(planned: Plan)
     state = "sparsity 50.0 % (target 75.0 %), kl 0.0123"
     lines = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in text.getvalue().splitlines()]
     assert lines == [
-        "3 trials to run; starting Ray and the first lanes",
+        "3 trials to run; starting the first lanes",
         f"0/3 done, 1 running, 1 min 5 s left; {names[0]}: train 400/1000, {state}",
         f"0/3 done, 1 running, 55 s left; {names[0]}: train 800/1000, {state}",
         f"✓ 1/3 {names[0]}: 12 edges of 94, test kl 0.0234, 25 s",
-        f"↻ {names[1]}: lost, will be tried again: lost",
+        f"↻ {names[1]}: lost, will be tried again: rank 1 died while running its trial: lost",
         f"✗ 2/3 {names[1]}: failed: ValueError: no",
         f"✓ 3/3 {names[2]}: 9 edges of 94, test kl 0.512, run by another driver",
     ]

@@ -40,10 +40,31 @@ def test_failures_are_kept_in_order_and_torn_lines_are_skipped(tmp_path: Path) -
 
 
 def test_failures_are_alike_but_for_numbers_and_addresses() -> None:
-    one = failure("raised", "trace\nCUDA error at 0x7ffe12 in step 12 of 3f2a9c01d4e5")
-    other = failure("raised", "other trace\nCUDA error at 0x1 in step 7 of 99aa88bb77cc")
+    frame = '  File "{}", line 1, in step\n    launch()\n'
+    one = failure("raised", frame.format("a.py") + "CUDA error at 0x7ffe12 in step 12 of 3f2a9c01d4e5")
+    other = failure("raised", frame.format("b.py") + "CUDA error at 0x1 in step 7 of 99aa88bb77cc")
     assert one.likeness == other.likeness
     assert one.likeness != failure("lost", one.cause).likeness
+
+
+def test_the_headline_is_the_whole_message_of_what_failed_first() -> None:
+    """torch's errors have many lines; the last one alone says nothing. Peers fail after the first."""
+    trace = (
+        'rank 1 raised an error while loading:\nTraceback (most recent call last):\n  File "a.py", line 3\n'
+    )
+    torch = (
+        "    model.load(x)\n    ^^^^^^^^^\nRuntimeError: Error(s) in loading GPT2:\n\tsize mismatch for wte"
+    )
+    said = "RuntimeError: Error(s) in loading GPT2: size mismatch for wte"
+    assert failure("raised", trace + torch).headline == said
+    assert (
+        failure("raised", f"{trace}{torch}\n\nrank 0 raised an error while loading:\nReset by peer").headline
+        == said
+    )
+    assert failure("raised", f"{trace}    fail()\ntrainers.spec.SpecError: model: no").headline == "model: no"
+    died = "rank 0 died while loading: the actor is dead"
+    assert failure("lost", f"{died}\n\nrank 1 raised an error while loading:\n  File x").headline == died
+    assert failure("lost", " ").headline == "no reason given"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ LOST = Failure(kind="lost", cause="rank 1 died", ranks=(1,), node="abc", host="g
 
 
 def failed(trial_id: str) -> TrialResult:
-    return trial(trial_id, 0, []).model_copy(update={"status": "failed", "error": "a\nValueError: no gates"})
+    return trial(trial_id, 0, []).model_copy(update={"status": "failed", "error": "ValueError: no gates"})
 
 
 def test_every_event_is_one_line_that_says_who_where_and_why(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
         metrics.on_progress(first.trial_id, Progress(5, 5))
         metrics.on_result(first.trial_id, trial(first.trial_id, 0, []))
         metrics.on_result(second.trial_id, failed(second.trial_id))  # another driver's
-        page = urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics", timeout=10).read().decode()
+        page = urllib.request.urlopen(metrics.url, timeout=10).read().decode()
     finally:
         metrics.close()
     assert 'circuit_sweep_trials{state="complete",sweep="standin"} 1.0' in page

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator.attempt import Attempt, Owner
-from orchestrator.cli.terminal import plan_text, settings
+from orchestrator.cli.terminal import plan_text
+from orchestrator.control import Control
 from orchestrator.faults import Failure, record
 from orchestrator.lease import Holder, Lease
+from orchestrator.observers import Notice
+from orchestrator.observers.events import EventLog
 from orchestrator.planning.estimate import estimate
 from orchestrator.planning.plan import Plan, PlannedTrial, clear_the_way, plan
 from orchestrator.planning.weights import parameter_count
 from orchestrator.records.results import Results
+from orchestrator.settings import settings
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import write_yaml
@@ -274,7 +278,7 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
             old = {"time": 0.0, "attempt": 1, "phase": "train", "step": 9, "total": 10, "kl": 9.0}
             text = "\n".join(json.dumps(line) for line in [old, *lines]) + '\n{"time": 1'
             folder.write("progress.jsonl", text.encode())
-            record(folder, Failure(kind="raised" if trial is running else "lost", cause="a\nwhy it ended"))
+            record(folder, Failure(kind="raised" if trial is running else "lost", cause="why it ended"))
         (told,) = status(runs)
     assert told.driver == f"{lease.holder.host} (process {lease.holder.pid})"
     assert told.counts == {"complete": 1, "failed": 1, "running": 1, "waiting": 1, "orphaned": 1}
@@ -287,11 +291,26 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     assert (now.phase, now.step, now.total, now.attempts) == ("train", 6, 10, 2)
     assert now.last == {"kl": 0.5 / 6} and now.seconds_left == pytest.approx(4.0)
     assert (now.own_failures, now.machine_failures, now.error) == (1, 0, "why it ended")
-    assert now.what == "tracr-xproportion tracr edge_pruning seed 3"
+    assert now.what == "tracr-xproportion tracr edge_pruning seed=3"
     assert told.seconds_left == pytest.approx(4.0 + 4.0 + 10.0), "one runs, one was left, one waits; one lane"
-    assert by_id[waiting.trial_id].what == "tracr-xproportion tracr edge_pruning seed 4"
+    assert by_id[waiting.trial_id].what == "tracr-xproportion tracr edge_pruning seed=4"
     (over,) = status(runs)
-    assert over.driver == "" and over.counts["orphaned"] == 2
+    assert over.driver == "" and over.counts["orphaned"] == 2 and not over.ended
+
+
+def test_status_tells_of_a_pause_and_of_how_the_last_driver_ended(runs: Folder) -> None:
+    runs.write("q/trials.json", b"[]")
+    events = EventLog(runs / "q")
+    events.on_notice(Notice("started", "3 trials to run"))
+    with Lease.acquire(runs / "q", "q"):
+        assert (status(runs)[0].paused, status(runs)[0].ended) == (False, "")
+        Control(paused=True).write(runs / "q")
+        assert status(runs)[0].paused
+    assert not status(runs)[0].paused and status(runs)[0].ended.endswith("and was killed or lost")
+    runs.append("q/events.jsonl", b'{"event": "sweep_sto\n')
+    events.on_notice(Notice("stopped", "by --max-hours"))
+    assert status(runs)[0].ended.startswith("the last one was stopped 20")
+    assert status(runs)[0].ended.endswith("UTC: by --max-hours")
 
 
 def test_status_of_what_is_no_sweep_is_refused(runs: Folder) -> None:

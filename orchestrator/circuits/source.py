@@ -20,7 +20,7 @@ from orchestrator.circuits.edge_pruning import is_checkpoint, read_checkpoint
 from orchestrator.circuits.mib import is_mib, read_mib
 from orchestrator.circuits.placement import Adapt, Placed, carried, place
 from orchestrator.records.trial_result import main_point, read_result
-from orchestrator.wording import count
+from orchestrator.wording import count, headline
 from trainers.folder import Folder
 from trainers.outside import MAX_LIST, check_size, parse_json, read_json
 from trainers.result import Point, TrialResult
@@ -252,7 +252,7 @@ def _from_trial(runs: Folder, start: str, number: int | None) -> Source:
     if result is None:
         raise SpecError(f"trial {found[0]}: {problem or 'not finished'}")
     if not result.points:
-        error = (result.error or "no reason given").strip().splitlines()[-1]
+        error = headline(result.error)
         raise SpecError(f"trial {found[0]}: {result.status}, it has no circuit: {error}")
     point = (
         main_point(result) if number is None else next((p for p in result.points if p.point == number), None)

@@ -4,7 +4,7 @@ from typing import Any
 
 from orchestrator.drive import Finished
 from orchestrator.tracking.values import masked
-from orchestrator.wording import count, duration
+from orchestrator.wording import count, duration, headline
 
 
 def finished_json(finished: Finished) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def finished_text(finished: Finished) -> str:
     lines.append(f"{finished.plan.sweep.name}: {ran}; now {states}")
     for trial in finished.plan.trials:
         if trial.state == "failed" and trial.result is not None:
-            reason = (trial.result.error or "no reason given").strip().splitlines()[-1]
+            reason = headline(trial.result.error)
             lines.append(f"failed {trial.trial_id}: {reason[:200]}")
     if finished.plan.missing:
         lines.append(

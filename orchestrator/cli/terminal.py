@@ -6,8 +6,8 @@ from typing import Any
 
 from orchestrator.cluster.room import amounts
 from orchestrator.planning.estimate import PlanEstimate
-from orchestrator.planning.plan import Plan, PlannedTrial
-from orchestrator.settings import varied
+from orchestrator.planning.plan import Plan
+from orchestrator.settings import settings
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.wording import count, duration, percent, significant
 from trainers.metrics import METRICS
@@ -78,21 +78,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def settings(trials: Sequence[PlannedTrial]) -> dict[str, list[tuple[str, Any]]]:
-    """By trial id: the dotted fields in which trials of one kind differ, with the trial's value. What a
-    preset fills in, and what has no value, is left out."""
-    told = varied(
-        {
-            trial.trial_id: (trial.kind, trial.spec.plain() | {"method": trial.spec.method.asked()})
-            for trial in trials
-        }
-    )
-    return {
-        trial_id: [(path, value) for path, value in fields if value is not None]
-        for trial_id, fields in told.items()
-    }
-
-
 def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
     missing = len(plan.missing)
     if not missing:
@@ -126,7 +111,8 @@ def _size(number: int | None) -> str:
 
 
 def _sweep_lines(sweep: SweepStatus) -> list[str]:
-    driver = f"driver {sweep.driver}" if sweep.driver else "no driver"
+    driver = f"driver {sweep.driver}{', paused' * sweep.paused}" if sweep.driver else "no driver"
+    driver += f" ({sweep.ended})" if sweep.ended else ""
     states = ", ".join(f"{number} {state}" for state, number in sweep.counts.items() if number)
     left = "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
     lines = [f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}", driver]
@@ -146,13 +132,15 @@ def _sweep_lines(sweep: SweepStatus) -> list[str]:
 
 def _what_next(sweep: SweepStatus) -> list[str]:
     """A hint at the end."""
+    home = sweep.location
     if sweep.driver:
-        return ["", f"Next: circuit-sweep report RUNS/{sweep.name} --watch, or pause, cancel, drain"]
+        do = "resume" if sweep.paused else "pause"
+        return ["", f"Next: circuit-sweep report {home} --watch, or {do}, cancel, drain"]
     if sweep.counts["orphaned"] or sweep.counts["waiting"]:
         return ["", "Next: the same `circuit-sweep run` goes on with what is missing"]
     if sweep.counts["failed"]:
         return ["", "Next: `circuit-sweep run … --retry-failed` runs the failed trials again"]
-    return ["", f"Next: circuit-sweep report RUNS/{sweep.name}"]
+    return ["", f"Next: circuit-sweep report {home}"]
 
 
 def _progress(trial: TrialStatus) -> str:

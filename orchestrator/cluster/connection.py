@@ -116,21 +116,32 @@ def missing(resources: Resources, excluded: Collection[str] = ()) -> str:
     if fits(resources, nodes, "free"):
         return ""
     free = ", ".join(f"{node['name']}: {amounts(node['free'])}" for node in nodes) or "no live node"
-    why = "is taken by others" if fits(resources, nodes) else "is not there yet"
+    why = "is in use" if fits(resources, nodes) else "is not there yet"
     ranks = sum(ranks_on(node["free"], resources) for node in nodes)
-    return (
-        f"a trial asks for {asked(resources)}; what is missing for {resources.ranks - ranks} of them {why}. "
-        f"Free: {free}"
+    told = (
+        f"a trial asks for {asked(resources)}; what is missing for {resources.ranks - ranks} of them {why}."
     )
+    left_out = [node["name"] for node in live_nodes() if node["id"] in excluded]
+    without = f" Not counted, as drained or excluded: {', '.join(map(str, left_out))}." if left_out else ""
+    return f"{told} Free: {free}.{without}"
 
 
 def _start_local(verbose: bool) -> None:
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        **_voice(verbose),
-    )
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **_voice(verbose),
+        )
+    except Exception as error:  # whatever keeps Ray's processes from starting: time, memory, ports, disk
+        if verbose:
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise SpecError(
+            f"--address: none given, and no Ray of our own could be started here: {reason} "
+            "(-v shows more; on a busy machine, try again)"
+        ) from None
 
 
 def _leave() -> None:

@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import (
 
 from orchestrator.cluster.rank import Place, Rank
 from orchestrator.faults import Failure, Kind
+from orchestrator.wording import ANSI
 from trainers.resources import Resources
 
 JOIN_LIMIT = 300.0  # seconds for all ranks to start and to find each other
@@ -143,19 +144,19 @@ class Gang:
         )  # fmt: skip
 
     def _failure(self, futures: list[Any], first: Any, call: str) -> Failure:
-        """Why ranks failed, the likely cause last: a rank that died, else the one that failed first;
+        """Why ranks failed, the likely cause first: a rank that died, else the one that failed first;
         its peers often fail only because it is gone."""
         ray.wait(futures, num_returns=len(futures), timeout=2.0)
         raised: list[tuple[int, Kind, str]] = []
         died: list[tuple[int, Kind, str]] = []
-        for future in [other for other in futures if other is not first] + [first]:
+        for future in [first] + [other for other in futures if other is not first]:
             number = futures.index(future)
             try:
                 ray.get(future, timeout=0)
             except GetTimeoutError:
                 continue
             except RayTaskError as error:
-                text = f"rank {number} raised an error while {DOING[call]}:\n{str(error).strip()}"
+                text = f"rank {number} raised an error while {DOING[call]}:\n{_traceback(error)}"
                 raised.append((number, _kind(error, call), text))
             except RayError as error:
                 text = " ".join(str(error).split()).partition(" class_name:")[0]
@@ -163,10 +164,9 @@ class Gang:
                     f"rank {number} died while {DOING[call]} (killed, out of memory or its node lost): {text}"
                 )
                 died.append((number, "memory" if isinstance(error, OutOfMemoryError) else "lost", text))
-        likely = died or raised
-        number, kind, _ = likely[-1]
+        number, kind, _ = (died + raised)[0]
         place = self.places[number]
-        causes = "\n".join(text for _, _, text in raised + died)
+        causes = "\n\n".join(text for _, _, text in died + raised)
         return Failure(kind=kind, cause=causes, ranks=(number,), node=place.node, host=place.host)
 
 
@@ -178,6 +178,12 @@ def _expected(group: Any, ranks: int) -> list[Place]:
 
 def _address(node_id: str) -> str:
     return next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == node_id)
+
+
+def _traceback(error: RayTaskError) -> str:
+    """The rank's own, without the colours and the line on its actor that Ray puts before it."""
+    lines = ANSI.sub("", str(error)).strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("ray::"))
 
 
 def _kind(error: RayTaskError, call: str) -> Kind:

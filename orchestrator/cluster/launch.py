@@ -26,11 +26,13 @@ from orchestrator.faults import Failure, failures
 from orchestrator.lease import elsewhere
 from orchestrator.observers import Notice, NoticeKind, Observer
 from orchestrator.planning.plan import Plan, PlannedTrial, clear_the_way
+from orchestrator.wording import count
 from trainers.folder import Folder
 from trainers.result import TrialResult
 
 TERM_SECONDS = 20.0  # after SIGTERM
 WAIT_SECONDS = 20.0  # without a running trial, before we say what is missing, and once a minute then
+STOPPED_BY: dict[Why, str] = {"interrupted": "by Ctrl-C or SIGTERM", "max_hours": "by --max-hours"}
 LOG_BYTES = 20_000  # from the end of each rank's log, for log rules
 
 
@@ -115,7 +117,7 @@ class Launch(Observer):
 
     def run_all(self) -> None:
         """Runs what is free, then whatever other drivers left behind, until all is over."""
-        self._notice("started", f"{len(self.left)} trials to run")
+        self._notice("started", f"{count(len(self.left), 'trial')} to run")
         while self.left and not self.stop.why:
             self.stop.replan = False
             if not self._may_start():
@@ -132,7 +134,9 @@ class Launch(Observer):
                 if self.relay.over(trial_id, here=False):
                     del self.left[trial_id]
         if self.stop.why:
-            self._notice("stopped", self.stop.text or self.stop.why)
+            self._notice("stopped", self.stop.text or STOPPED_BY.get(self.stop.why, self.stop.why))
+        else:
+            self._notice("ended", f"{self.relay.complete} complete, {self.relay.failed} failed in this run")
 
     def _may_start(self) -> bool:
         """False while paused, or while the cluster is too small and that may change."""
@@ -184,9 +188,7 @@ class Launch(Observer):
         if decision.give_up:
             self.relay.give_up(trial_id, failure.cause, decision.give_up, self.shift.resources)
         if decision.exclude:
-            self._notice(
-                "excluded", f"node {failure.host or decision.exclude} gets no more trials", decision.exclude
-            )
+            self._notice("excluded", _excluded(failure, decision.exclude), decision.exclude)
             self.stop.replan = True
         self._stop_for(decision, failure)
 
@@ -278,6 +280,13 @@ class Launch(Observer):
 
     def _notice(self, kind: NoticeKind, text: str, node: str = "") -> None:
         self.relay.notice(Notice(kind, text, node))
+
+
+def _excluded(failure: Failure, node: str) -> str:
+    return (
+        f"node {failure.host or node} gets no more trials, after {failure.headline[:200]} "
+        "(running trials go on from their checkpoints, elsewhere where they ran there)"
+    )
 
 
 def _log_lines(trial: Folder) -> list[str]:

@@ -1,10 +1,13 @@
 """Rank: one process of a gang. Sets the process up before torch is imported, then runs a worker."""
 
+import contextlib
 import importlib
 import os
 import socket
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +79,12 @@ class Rank:
     def begin(self, spec: dict[str, Any], folder: str, attempt: int) -> None:
         if "://" not in folder:
             self._log_to(Path(folder) / f"rank-{self._rank}.log")
-        self._worker.begin(spec, folder, attempt)
+        with _logged():
+            self._worker.begin(spec, folder, attempt)
 
     def advance(self, steps: int) -> Progress | None:
-        return self._worker.advance(steps)
+        with _logged():
+            return self._worker.advance(steps)
 
     def close(self) -> None:
         self._worker.close()
@@ -93,3 +98,13 @@ class Rank:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """An error reaches the driver in any case; here it stands among what was printed before it."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
+        raise

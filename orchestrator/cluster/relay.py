@@ -1,7 +1,6 @@
 """Relay: passes what lanes say on to the observers, and records the trials that lanes gave up on."""
 
 import logging
-import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from orchestrator.faults import Failure, record
 from orchestrator.observers import Notice, Observer
 from orchestrator.records.trial_result import read_result
 from orchestrator.tracking.values import masked
-from orchestrator.wording import printable
+from orchestrator.wording import ANSI, RANK, printable
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 ERROR_LINES = 40
 ERROR_CHARACTERS = 6000
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 log = logging.getLogger(__name__)
 
 
@@ -120,10 +118,15 @@ class Relay:
 
 
 def shorten(error: str) -> str:
-    """The last lines of an error, without terminal colours and Python's underlining."""
-    lines = [line for line in ANSI.sub("", error).strip().splitlines() if line.strip(" ^~")]
+    """The last lines of what each rank said, without terminal colours and Python's underlining."""
+    told = RANK.split(ANSI.sub("", error).strip())
+    return "\n\n".join(_end(text, ERROR_CHARACTERS // len(told)) for text in told)
+
+
+def _end(error: str, characters: int) -> str:
+    lines = [line for line in error.splitlines() if line.strip(" ^~")]
     text = "\n".join(printable(masked(line)) for line in lines[-ERROR_LINES:])
-    return text if len(text) <= ERROR_CHARACTERS else "…" + text[-ERROR_CHARACTERS:]
+    return text if len(text) <= characters else "…" + text[-characters:]
 
 
 def failed_result(

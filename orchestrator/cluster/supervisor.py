@@ -41,7 +41,7 @@ class Supervisor:
         the live ones: the last of them is never excluded."""
         failure = history[-1]
         if failure.kind == "storage":
-            return Decision(stop=failure.last_line)
+            return Decision(stop=failure.headline)
         actions = ruled(self._faults.log_rules, [*failure.cause.splitlines(), *lines])
         alike = {one: likeness for one, likeness in self._in_a_row.items() if likeness == failure.likeness}
         self._in_a_row = alike | {trial_id: failure.likeness}
@@ -90,4 +90,4 @@ class Supervisor:
         alike = len(self._in_a_row)
         if alike < self._faults.identical_failures:
             return ""
-        return f"{alike} trials in a row failed alike: {failure.last_line}"
+        return f"{alike} trials in a row failed alike: {failure.headline}"

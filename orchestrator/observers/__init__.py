@@ -12,7 +12,9 @@ from trainers.trial import TrialSpec
 if TYPE_CHECKING:
     from orchestrator.cluster.rank import Place
 
-NoticeKind = Literal["started", "waiting", "excluded", "drained", "paused", "resumed", "retried", "stopped"]
+NoticeKind = Literal[
+    "started", "waiting", "excluded", "drained", "paused", "resumed", "retried", "stopped", "ended"
+]
 
 
 @dataclass(frozen=True)

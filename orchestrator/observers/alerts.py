@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from orchestrator.faults import Faults
 from orchestrator.observers import Notice, Observer
-from orchestrator.wording import count, duration
+from orchestrator.wording import count, duration, headline
 from trainers.progress import Progress
 from trainers.result import TrialResult
 from trainers.spec import SpecError
@@ -54,11 +54,12 @@ class Alerts(Observer):
             return
         self._failed += 1
         if self._failed % self._faults.alert_failures == 0:
-            reason = (result.error or "no reason given").strip().splitlines()[-1][:300]
+            reason = headline(result.error)[:300]
             self._call("failures", f"{count(self._failed, 'trial')} failed, the last one with: {reason}")
 
     def on_notice(self, notice: Notice) -> None:
-        self._paused = notice.kind == "paused"
+        if notice.kind in ("paused", "resumed"):
+            self._paused = notice.kind == "paused"
         if notice.kind in ("stopped", "excluded"):
             self._call(notice.kind, notice.text)
 

@@ -11,20 +11,30 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.terminal import settings
-from orchestrator.faults import Failure
+from orchestrator.faults import Failure, Kind
 from orchestrator.observers import Notice, Observer
 from orchestrator.planning.plan import Plan, PlannedTrial
 from orchestrator.records.trial_result import own_point
-from orchestrator.wording import count, duration, percent, significant
+from orchestrator.settings import named
+from orchestrator.wording import count, duration, headline, percent, significant
 from trainers.progress import Progress
 from trainers.result import TrialResult
 from trainers.trial import TrialSpec
 
-LINE_SECONDS = 10.0  # between two lines about running trials in a log file
+LINE_SECONDS = 10.0  # between two lines about running trials in a log file, at first,
+LINE_LIMIT = 60.0  # and in a sweep that has run for long
 WARNING_CHARACTERS = 120  # shown of a warning when its trial ends
 SHOWN = 8  # running trials shown by name
 FIXED_STEPS = 50  # what loading and evaluating costs a trial, in training steps, about
+
+ENDED: dict[Kind, str] = {
+    "raised": "failed",
+    "memory": "ran out of memory",
+    "lost": "lost",
+    "silent": "frozen",
+    "node": "could not start",
+    "storage": "could not write",
+}
 
 
 @dataclass
@@ -38,7 +48,7 @@ class Running:
 
 class Display(Observer):
     """On a terminal one block that is redrawn; in a file one line when a trial ends and
-    one every 10 s in between. Writes to standard error unless given a console."""
+    one every 10 s, later every minute, in between. Writes to standard error unless given a console."""
 
     def __init__(
         self, plan: Plan, console: Console | None = None, clock: Callable[[], float] = time.monotonic
@@ -55,6 +65,7 @@ class Display(Observer):
         self._running: dict[str, Running] = {}
         self._told: set[str] = set()  # warnings
         self._retries = 0
+        self._paused = False
         self._clock = clock
         self._first = self._last_line = clock()
         self._lock = threading.Lock()
@@ -78,14 +89,15 @@ class Display(Observer):
             self._retries += 1
             running = self._running.setdefault(trial_id, Running(self._clock()))
             running.attempt, running.progress = running.attempt + 1, None
-        cause = failure.last_line[:200]
-        self._line(f"↻ {self._name(trial_id)}: lost, will be tried again: {cause}", "yellow")
+        text = f"{ENDED[failure.kind]}, will be tried again: {failure.headline[:200]}"
+        self._line(f"↻ {self._name(trial_id)}: {text}", "yellow")
 
     def on_notice(self, notice: Notice) -> None:
-        if notice.kind == "paused":
+        if notice.kind in ("paused", "resumed"):
             with self._lock:
                 self._running.clear()
-        if notice.kind != "started":
+                self._paused = notice.kind == "paused"
+        if notice.kind not in ("started", "ended"):
             self._line(f"! {notice.kind}: {notice.text}" if notice.text else f"! {notice.kind}", "yellow")
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
@@ -111,7 +123,7 @@ class Display(Observer):
             text = f"✓ {number} {self._name(trial_id)}: {_found(result)}{time_taken}{warned}"
             self._line(text, "yellow" if warned else "green")
         else:
-            reason = (result.error or "no reason given").strip().splitlines()[-1][:200]
+            reason = headline(result.error)[:200]
             self._line(f"✗ {number} {self._name(trial_id)}: failed: {reason}", "red")
 
     def close(self) -> None:
@@ -131,7 +143,7 @@ class Display(Observer):
             )
             self._live.start()
         else:
-            self._line(f"{count(self._todo, 'trial')} to run; starting Ray and the first lanes")
+            self._line(f"{count(self._todo, 'trial')} to run; starting the first lanes")
             threading.Thread(target=self._beat, name="display", daemon=True).start()
 
     def _beat(self) -> None:
@@ -142,7 +154,8 @@ class Display(Observer):
     def _line_if_due(self) -> None:
         with self._lock:
             now = self._clock()
-            if self._live is not None or now - self._last_line < LINE_SECONDS:
+            due = min(max(LINE_SECONDS, (now - self._first) / 10), LINE_LIMIT)
+            if self._live is not None or now - self._last_line < due:
                 return
             self._last_line = now
         self._line(self._summary_line())
@@ -167,7 +180,8 @@ class Display(Observer):
         if self._retries:
             parts.append(count(self._retries, "lost attempt"))
         if not self._running:
-            parts.append("waiting for a lane" if self._finished_here or self._retries else "starting")
+            waiting = "waiting for a lane" if self._finished_here or self._retries else "starting"
+            parts.append("paused" if self._paused else waiting)
         left = self._seconds_left()
         if left is not None:
             parts.append(f"{duration(left)} left")
@@ -224,13 +238,7 @@ class Display(Observer):
 
 def _names(plan: Plan) -> dict[str, str]:
     """What tells a trial from the others of its sweep: `3f2a9c01 reverse edge_pruning seed=3`."""
-    varied = settings(plan.trials)
-    return {trial.trial_id: _name(trial, varied[trial.trial_id]) for trial in plan.trials}
-
-
-def _name(trial: PlannedTrial, varied: list[tuple[str, object]]) -> str:
-    values = [f"{path.rpartition('.')[2]}={value}" for path, value in varied]
-    return " ".join([trial.trial_id[:8], trial.kind, *values])
+    return {trial_id: f"{trial_id[:8]} {name}" for trial_id, name in named(plan.trials).items()}
 
 
 def _divergence(trial: PlannedTrial) -> str:

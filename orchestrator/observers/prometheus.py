@@ -50,6 +50,10 @@ class Metrics(Observer):
     def port(self) -> int:
         return self._server.server_port
 
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}/metrics"
+
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
         if trial_id not in self._at:
             self._at[trial_id] = 0
@@ -68,8 +72,12 @@ class Metrics(Observer):
         self._move("running" if ran_here else "waiting", result.status)
 
     def on_notice(self, notice: Notice) -> None:
-        if notice.kind in ("excluded", "drained"):
+        if notice.kind in ("excluded", "drained") and notice.node:
             self._excluded.inc()
+        if notice.kind == "paused":
+            for _ in self._at:
+                self._move("running", "waiting")
+            self._at.clear()
 
     def close(self) -> None:
         self._server.shutdown()

@@ -35,7 +35,7 @@ def load_weights(folder: Path, dtype: torch.dtype, trust_remote_code: bool = Fal
         )
         model, told = loaded
     except Exception as error:  # transformers' loader meets foreign files with errors of all kinds
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise SpecError(f"model: cannot load {folder}: {reason}") from error
     if missing := sorted(told["missing_keys"]):
         # transformers would go on with random values there.
