@@ -16,13 +16,14 @@ from orchestrator.observers import Notice
 from orchestrator.observers.events import EventLog
 from orchestrator.planning.estimate import estimate
 from orchestrator.planning.plan import Plan, PlannedTrial, clear_the_way, plan
-from orchestrator.planning.weights import parameter_count
+from orchestrator.planning.weights import graph_size, parameter_count
 from orchestrator.records.results import Results
 from orchestrator.settings import settings
 from orchestrator.status import status
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
+from trainers.model import ModelSpec
 from trainers.result import Point, TrialResult
 from trainers.spec import SpecError
 
@@ -254,6 +255,12 @@ def test_parameters_are_counted_from_the_weights_header(runs: Folder) -> None:
     with safe_open(model.files()[-1], "np") as weights:
         expected = sum(weights.get_tensor(name).size for name in weights.keys())  # noqa: SIM118
     assert parameter_count(model) == expected > 0
+
+
+def test_a_graph_is_sized_without_loading_the_model() -> None:
+    """Writers times readers, of a compiled program and of a GGUF file with shared key/value heads."""
+    assert graph_size(ModelSpec(builtin="tracr-reverse")) == (2 + 4 * (1 + 1)) * (4 * (3 + 1) + 1)
+    assert graph_size(ModelSpec(builtin="smollm2-135m")) == (1 + 30 * (9 + 1)) * (30 * (9 + 2 * 3 + 1) + 1)
 
 
 def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.submit import submit
+from orchestrator.cluster.submit import submit, upload_bytes
 from tests.ray_cluster import Head, ray_head
 from trainers.folder import Folder
 from trainers.spec import SpecError
@@ -74,6 +74,14 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     with pytest.raises(SpecError, match=message) as refusal:
         submit(Path(spec), runs, "http://127.0.0.1:9", options)
     assert "SECRET" not in str(refusal.value) and "pw" not in str(refusal.value)
+
+
+def test_plan_counts_what_a_job_would_upload(project: Path) -> None:
+    before = upload_bytes()
+    (project / "runs" / "more").write_bytes(bytes(5000))
+    assert upload_bytes() == before > 100_000, "our own code at least"
+    (project / "data.jsonl").write_bytes(bytes(5000))
+    assert upload_bytes() == before + 5000
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8265", "http://127.0.0.1:9"])

@@ -151,13 +151,19 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
     nodes = _nodes_of(address)
     if nodes is not None:
         require_room(planned.sweep.resources, nodes)
-    cost = estimate(planned, folder, nodes, probed)
+    cost, upload = estimate(planned, folder, nodes, probed), None if nodes is None else _upload_bytes()
     if as_json:
-        click.echo(json.dumps(terminal.plan_json(planned, cost), indent=2))
+        click.echo(json.dumps(terminal.plan_json(planned, cost, upload), indent=2))
         return
-    click.echo(printable(terminal.plan_text(planned, cost)))
+    click.echo(printable(terminal.plan_text(planned, cost, upload)))
     if planned.missing:
         click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}{' --smoke' * smoke}")
+
+
+def _upload_bytes() -> int:
+    from orchestrator.cluster.submit import upload_bytes
+
+    return upload_bytes()
 
 
 def _nodes_of(address: str | None) -> "list[Node] | None":

@@ -15,7 +15,7 @@ from trainers.metrics import METRICS
 LINES = 60  # trials listed on a terminal; --json lists all
 
 
-def plan_text(plan: Plan, cost: PlanEstimate) -> str:
+def plan_text(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -> str:
     """The sweep, its trials with what tells them apart, and the cost of those that are missing."""
     told = settings(plan.trials)
     rows = [
@@ -30,13 +30,15 @@ def plan_text(plan: Plan, cost: PlanEstimate) -> str:
     states = ", ".join(f"{number} {state}" for state, number in plan.counts.items() if number)
     lines += ["", f"trials    {len(plan.trials)} ({kinds}): {states}"]
     lines += [f"points    {plan.points:,}{' at most' * bool(plan.missing)}", *_cost_lines(plan, cost)]
+    if upload_bytes is not None:
+        lines.append(f"upload    {_size(upload_bytes)} with `submit`: the working directory")
     lines += [
         f"problem   {problem}; `run` moves it aside and runs the trial again" for problem in plan.problems
     ]
     return "\n".join(lines)
 
 
-def plan_json(plan: Plan, cost: PlanEstimate) -> dict[str, Any]:
+def plan_json(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.name,
         "question": plan.sweep.question,
@@ -55,6 +57,7 @@ def plan_json(plan: Plan, cost: PlanEstimate) -> dict[str, Any]:
             "memory_bytes_per_rank": cost.memory_bytes,
             "disk_bytes": cost.disk_bytes,
             "checkpoint_bytes": cost.checkpoint_bytes,
+            "upload_bytes": upload_bytes,
         },
         "problems": list(plan.problems),
         "trials": [

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ray._private.runtime_env import packaging
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -70,6 +71,19 @@ def submit(
     except KeyboardInterrupt:
         say(f"\nThe job goes on. Follow it with: {follow}\nStop it with: {stop}")
         return 130
+
+
+def upload_bytes() -> int:
+    """Of the working directory, as a job gets it, before compression."""
+    home, sizes = Path.cwd(), list[int]()
+    packaging._dir_travel(
+        home,
+        [packaging._get_excludes(home, list(EXCLUDES))],
+        lambda path: sizes.append(path.lstat().st_size if path.is_file() else 0),
+        include_gitignore=True,
+        logger=logging.getLogger(__name__),
+    )
+    return sum(sizes)
 
 
 def _entrypoint(spec: Path, runs: str, options: Sequence[str]) -> str:

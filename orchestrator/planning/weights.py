@@ -1,8 +1,13 @@
 """How large a model and its edge graph are, read from its config and the headers of its weight files; no
 tensor is loaded."""
 
+from pathlib import Path
+from typing import Any
+
+from model_patches.graph import Shape
 from orchestrator.circuits.source import shape_in
 from trainers.model import ModelSpec
+from trainers.outside import read_json
 from trainers.sources.gguf_file import read_header
 from trainers.sources.weight_header import read_weight_header
 from trainers.spec import SpecError
@@ -20,13 +25,29 @@ def parameter_count(model: ModelSpec) -> int | None:
 
 
 def graph_size(model: ModelSpec) -> int | None:
-    """Pairs of a writer and a reader, half of which or more are edges. None for what has no config.json
-    here: a hub model that is not in the cache, a GGUF file, a compiled program."""
-    config = next((file for file in model.files() if file.name == "config.json"), None)
-    if config is None:
+    """Pairs of a writer and a reader, half of which or more are edges. None for a hub model that is not
+    in the cache."""
+    files = model.files()
+    if not files:
         return None
     try:
-        writers, readers = shape_in(config.parent).size
-    except SpecError:
+        writers, readers = _shape(files[0]).size
+    except (SpecError, KeyError, ValueError):
         return None  # the loader says what is wrong with it
     return writers * readers
+
+
+def _shape(file: Path) -> Shape:
+    """From a GGUF file's header (its position embeddings, if any, are not counted), a compiled program's
+    JSON or a config.json."""
+    if file.suffix == ".gguf":
+        header = read_header(file).metadata
+        told: dict[str, Any] = {name.partition(".")[2]: value for name, value in header.items()}
+        heads = told["attention.head_count"]
+        shared = told.get("attention.head_count_kv", heads)
+        return Shape(told["block_count"], heads, shared, ("tok_embeds",))
+    if file.name == "config.json":
+        return shape_in(file.parent)
+    config = read_json(file)["config"]
+    heads = config["num_attention_heads"]
+    return Shape(config["num_hidden_layers"], heads, heads, ("tok_embeds", "pos_embeds"))
