@@ -14,6 +14,7 @@ from orchestrator.lease import Lease, LeaseHeld
 from orchestrator.planning.plan import Plan, clear_the_way, plan
 from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
+from orchestrator.wording import count
 from orchestrator.yaml_source import write_yaml
 from trainers.folder import Folder
 from trainers.spec import SpecError
@@ -81,6 +82,8 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         )
         for line in moved:
             say(f"moved aside: {line}")
+        if left_out := _left_out(runs, planned):
+            say(f"{count(left_out, 'trial')} of the earlier plan are not in this one; results stay")
         _write_snapshot(home, planned)
         outcome = _launch(planned, runs, request, tracking_uri, say) if planned.missing else None
         if lease.lost:
@@ -114,6 +117,8 @@ def open_runs(location: str) -> Folder:
         )
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)", location):
         raise SpecError(f"--runs: found {location}; allowed: a folder, or a URI with :// in it")
+    if Path(location).is_file():
+        raise SpecError(f"--runs: {location} is a file; allowed: a folder, or a URI")
     try:
         runs = Folder.open(location)
     except SpecError as error:
@@ -147,6 +152,18 @@ def tracking_uri_for(runs: Folder, given: str | None) -> str:
             "a local one that could hold an MLflow database"
         )
     return f"sqlite:///{runs.path}/mlflow.db"
+
+
+def _left_out(runs: Folder, planned: Plan) -> int:
+    """Begun trials of the plan that stands in the folder now, but not in the new one."""
+    from orchestrator.status import trial_ids
+
+    try:
+        before = set(trial_ids(runs / planned.sweep.name))
+    except SpecError:  # none, or one that a crash cut short
+        return 0
+    begun = before & set((runs / "trials").names())
+    return len(begun - {trial.trial_id for trial in planned.trials})
 
 
 def _write_snapshot(home: Folder, planned: Plan) -> None:

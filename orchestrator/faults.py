@@ -11,15 +11,20 @@ from orchestrator.wording import headline
 from trainers.folder import Folder
 from trainers.spec import Spec
 
-Kind = Literal["raised", "memory", "lost", "silent", "node", "storage"]
-TRIAL_KINDS: tuple[Kind, ...] = ("raised", "memory")  # the trial's own doing; all else is the machine's
+Kind = Literal["refused", "raised", "memory", "lost", "silent", "node", "storage"]
+TRIAL_KINDS: tuple[Kind, ...] = (
+    "refused",
+    "raised",
+    "memory",
+)  # the trial's own doing; all else is the machine's
 FAILURES = "failures.jsonl"  # in the trial's folder
 
 
 class Failure(BaseModel):
     """Why an attempt at a trial ended without a result.
 
-    kind: `raised` an error in a rank; `memory` ran out of it; `lost` a rank, its lane or its node died;
+    kind: `refused` its spec cannot be met by its model or data, by this or another attempt; `raised`
+    an error in a rank; `memory` ran out of it; `lost` a rank, its lane or its node died;
     `silent` a rank froze; `node` a rank could not start on its node; `storage` the runs folder cannot
     be written. `ranks` failed first, on the Ray node `node` of the machine `host` (empty: unknown).
     """

@@ -118,6 +118,8 @@ class SweepSpec(Spec):
         if isinstance(seeds, bool) or not isinstance(seeds, int | list) or seeds == []:
             raise ValueError(f"found {shortened(seeds)}; allowed: a count, or a list of integers")
         if isinstance(seeds, list):
+            if len(set(map(repr, seeds))) < len(seeds):
+                raise ValueError(f"found {shortened(seeds)}, with one seed twice; allowed: each once")
             return tuple(seeds)
         if not 1 <= seeds <= MAX_TRIALS:
             raise ValueError(f"found {seeds}; allowed: a count from 1 to {MAX_TRIALS}, or a list of integers")

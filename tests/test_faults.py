@@ -72,6 +72,7 @@ def test_the_headline_is_the_whole_message_of_what_failed_first() -> None:
     [
         ({}, ["raised"], False),
         ({}, ["raised", "raised"], True),
+        ({}, ["refused"], True),
         ({}, ["raised", "lost", "lost", "silent", "node", "lost"], False),
         ({}, ["lost"] * 6, True),
         ({"machine_retries": 0}, ["lost"], True),

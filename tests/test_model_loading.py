@@ -24,6 +24,7 @@ from trainers.model import Loaded, ModelSpec, load
 from trainers.sources import hub, smollm2
 from trainers.sources.pretrained import load_tokenizer, load_weights
 from trainers.spec import SpecError
+from trainers.trial import TrialSpec
 
 FIRST, SECOND = "a" * 40, "b" * 40
 
@@ -246,6 +247,11 @@ def test_tokenizer_json_is_taken_as_it_is(folder: Path) -> None:
 def test_a_model_without_a_tokenizer_is_told_when_a_task_asks(folder: Path, tmp_path: Path) -> None:
     for file in folder.glob("tokenizer*"):
         file.unlink()
+    trial = {"model": {"path": str(folder)}, "task": {"name": "ioi"}, "method": {"name": "random"}}
+    with pytest.raises(
+        SpecError, match=r"t\.json: .*task ioi needs a tokenizer; found none of tokenizer\.json"
+    ):
+        TrialSpec.parse(trial, "t.json")
     with joined() as ranks:
         model = load(ModelSpec(path=str(folder)), ranks, 0)
     with pytest.raises(SpecError, match="^model: words has no tokenizer; this task needs one"):

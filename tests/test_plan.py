@@ -204,6 +204,13 @@ def test_time_is_measured_where_it_can_be(runs: Folder) -> None:
     assert cost.memory_bytes - guess.memory_bytes == 2**30
 
 
+def test_a_gang_that_this_machine_cannot_hold_is_told(runs: Folder) -> None:
+    planned = plan(sweep(resources={"ranks": 100 * (os.cpu_count() or 1)}), runs)
+    cost = estimate(planned, runs)
+    assert cost.lanes == 0
+    assert "waves     none: a trial asks for more CPUs than this machine has" in plan_text(planned, cost)
+
+
 def test_lanes_are_no_more_than_the_trials_that_are_missing(runs: Folder) -> None:
     several = plan(sweep(resources={"lanes": 8}), runs)
     assert estimate(several, runs).lanes == 3
@@ -299,6 +306,15 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     assert now.last == {"kl": 0.5 / 6} and now.seconds_left == pytest.approx(4.0)
     assert (now.own_failures, now.machine_failures, now.error) == (1, 0, "why it ended")
     assert now.what == "tracr-xproportion tracr edge_pruning seed=3"
+    damaged = runs / "trials" / complete.trial_id
+    damaged.write("progress.jsonl", text.encode())
+    intact = damaged.read("result.json") or b""
+    damaged.write("result.json", b"{")
+    with Lease.acquire(runs / "q", "q"):
+        (again,) = status(runs)
+    anew = next(one for one in again.trials if one.trial_id == complete.trial_id)
+    assert anew.state == "waiting" and anew.seconds_left is None, "it starts from its first step"
+    damaged.write("result.json", intact)
     assert told.seconds_left == pytest.approx(4.0 + 4.0 + 10.0), "one runs, one was left, one waits; one lane"
     assert by_id[waiting.trial_id].what == "tracr-xproportion tracr edge_pruning seed=4"
     (over,) = status(runs)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import socket
 import threading
 import time
@@ -24,8 +25,6 @@ from trainers.progress import Progress
 from trainers.result import TrialResult
 from trainers.spec import SpecError
 from trainers.trial import TrialSpec
-
-TRIALS = ("aaaa000000000001", "aaaa000000000002")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +57,9 @@ def spec(seed: int = 0) -> TrialSpec:
 def sweep() -> SweepSpec:
     base = {"model": {"builtin": "tracr-reverse"}, "task": {"name": "tracr"}, "method": {"name": "random"}}
     return SweepSpec.parse({"name": "demo", "question": "What?", "base": base}, "test")
+
+
+TRIALS = (spec(0).trial_id, spec(1).trial_id)
 
 
 def uri(runs: Folder) -> str:
@@ -127,6 +129,35 @@ def test_a_resumed_trial_goes_on_in_its_run_and_no_step_is_there_twice(runs: Fol
     (child,) = found(runs, "trial")
     assert [step for step, _ in history(runs, child, "kl")] == [1, 2, 3]
     assert len(found(runs, "sweep")) == 1
+    for name, value in parent_values(runs).items():
+        assert len(value) == 1, f"{name} is told once, though track ran three times"
+
+
+def parent_values(runs: Folder) -> dict[str, list[tuple[int, float]]]:
+    (parent,) = found(runs, "sweep")
+    return {name: history(runs, parent, name) for name in parent.data.metrics}
+
+
+def test_a_sweeps_counts_are_of_all_its_trials_whoever_ran_them(runs: Folder) -> None:
+    """A second run that has one trial left must not say that one is complete."""
+    both = sweep().model_copy(update={"seeds": (0, 1)})
+    tracker = Tracker(uri(runs), both, runs)
+    tracker.on_start(TRIALS[1], spec(1))
+    tracker.on_result(TRIALS[1], write_result(runs, TRIALS[1]))
+    tracker.close()
+    assert parent_values(runs) == {"complete": [(2, 2.0)], "failed": [(2, 0.0)]}
+
+
+def test_the_mirror_of_another_folder_is_not_written_to(runs: Folder, tmp_path: Path) -> None:
+    """Its artifacts would land in the folder that this one was copied from."""
+    track(runs, uri(runs))
+    shutil.copytree(runs.path, tmp_path / "copy")
+    copy = Folder.open(tmp_path / "copy")
+    with pytest.raises(SpecError, match="cannot be used: it was made for another folder.*delete mlflow.db"):
+        track(copy, uri(copy))
+    shutil.copytree(runs.path, tmp_path / "clean", ignore=shutil.ignore_patterns("mlflow.db"))
+    clean = Folder.open(tmp_path / "clean")
+    assert track(clean, uri(clean)) == 2
 
 
 def test_a_running_trial_is_shown_before_it_ends(runs: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

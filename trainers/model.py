@@ -17,7 +17,7 @@ from trainers.sources import hub, smollm2
 from trainers.sources.converted import converted
 from trainers.sources.digest import file_digest, files_digest
 from trainers.sources.gguf_file import read_header
-from trainers.sources.pretrained import load_tokenizer, load_weights
+from trainers.sources.pretrained import VOCABULARIES, has_tokenizer, load_tokenizer, load_weights
 from trainers.spec import Spec, SpecError
 
 if TYPE_CHECKING:
@@ -72,6 +72,16 @@ class ModelSpec(Spec):
         """The name of a compiled Tracr program; None for a language model."""
         name = self.builtin or ""
         return name.removeprefix("tracr-") if name.startswith("tracr-") else None
+
+    def check_reads_text(self, task: str) -> None:
+        """Raises ValueError for a compiled program, and for a folder that is there without a tokenizer."""
+        if self.program is not None:
+            raise ValueError(f"task {task} needs a language model, not {self.builtin}")
+        folder = Path(str(self.path)).expanduser()
+        if self.path is not None and folder.is_dir() and not has_tokenizer(folder):
+            raise ValueError(
+                f"task {task} needs a tokenizer; found none of {', '.join(VOCABULARIES)} in {folder}"
+            )
 
     def identity(self) -> dict[str, str]:
         """What goes into a trial id: never a path, always the content.

@@ -90,6 +90,10 @@ def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
     if cost.lanes:
         waves = -(-missing // cost.lanes)
         lines.append(f"waves     {waves:,}, on {count(cost.lanes, 'lane')} ({count(cost.nodes, 'node')})")
+    elif cost.lanes == 0:
+        lines.append(
+            "waves     none: a trial asks for more CPUs than this machine has (--address: a cluster's)"
+        )
     known = missing - cost.unknown
     if known:
         basis = " and ".join(basis for basis in cost.bases if basis != "unknown")

@@ -167,7 +167,10 @@ def _join(address: str, verbose: bool) -> None:
         ray.init(address=address, **_voice(verbose))
     except (ConnectionError, RuntimeError, RayError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise SpecError(f"--address (or RAY_ADDRESS): no Ray cluster joined at {address}: {reason}") from None
+        raise SpecError(
+            f"--address (or RAY_ADDRESS): no Ray cluster joined at {address}: {reason}. If Ray says "
+            "InvalidAuthToken: give the cluster's token in RAY_AUTH_TOKEN, or in ~/.ray/auth_token"
+        ) from None
 
 
 def _voice(verbose: bool) -> dict[str, Any]:

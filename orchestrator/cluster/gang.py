@@ -22,6 +22,7 @@ from orchestrator.cluster.rank import Place, Rank
 from orchestrator.faults import Failure, Kind
 from orchestrator.wording import ANSI
 from trainers.resources import Resources
+from trainers.spec import SpecError
 
 JOIN_LIMIT = 300.0  # seconds for all ranks to start and to find each other
 CLOSE_LIMIT = 20.0  # seconds for ranks to end by themselves
@@ -190,6 +191,8 @@ def _kind(error: RayTaskError, call: str) -> Kind:
     cause = getattr(error, "cause", None)
     if isinstance(cause, OSError) and cause.errno in FULL:
         return "node"  # until the lane finds that it is the runs folder: see Lane
+    if isinstance(cause, SpecError):
+        return "refused"
     if isinstance(cause, MemoryError) or "OutOfMemoryError" in type(cause).__name__:
         return "memory"
     if "DefaultCPUAllocator: can't allocate memory" in str(cause):  # torch's, on CPUs

@@ -55,6 +55,8 @@ class Supervisor:
 
     def _given_up(self, history: Sequence[Failure], actions: Collection[str]) -> str:
         own = sum(failure.own for failure in history)
+        if history[-1].kind == "refused":
+            return "another attempt would be refused, too"
         if "stop_retrying" in actions:
             return "a log rule says stop_retrying"
         if own > self._faults.trial_retries:

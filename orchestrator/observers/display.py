@@ -28,6 +28,7 @@ SHOWN = 8  # running trials shown by name
 FIXED_STEPS = 50  # what loading and evaluating costs a trial, in training steps, about
 
 ENDED: dict[Kind, str] = {
+    "refused": "refused",
     "raised": "failed",
     "memory": "ran out of memory",
     "lost": "lost",

@@ -120,12 +120,15 @@ def _weight_bytes(trial: PlannedTrial, parameters: int, resources: Resources) ->
 
 
 def _lanes(resources: Resources, missing: int, nodes: Sequence[Node] | None) -> int | None:
-    """A lane without a trial is never started; None is unknown."""
+    """A lane without a trial is never started; None is unknown, 0 too little for one."""
     room: int | None = None
     if nodes is not None:
         room = fits(resources, nodes)
-    elif not resources.gpus_per_rank and resources.lanes is None:
-        room = int((os.cpu_count() or 1) / (resources.ranks * resources.cpus_per_rank))
+    elif not resources.gpus_per_rank:
+        here = int((os.cpu_count() or 1) / (resources.ranks * resources.cpus_per_rank))
+        if not here:
+            return 0
+        room = here if resources.lanes is None else None
     counts = [count for count in (resources.lanes, room, missing) if count is not None]
     return max(1, min(counts)) if resources.lanes or room is not None else None
 

@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,10 +72,10 @@ class Mirror:
             self._log_files(run_id, [("sweep.yaml", masked(snapshot.decode(errors="replace")).encode())])
         return run_id
 
-    def end_parent(self, run_id: str, counts: dict[str, float]) -> None:
-        now = int(1000 * time.time())
-        entries = [Entry(name, value, now, 0) for name, value in counts.items()]
-        self._client.log_batch(run_id, metrics=entries)
+    def end_parent(self, run_id: str, counts: Mapping[str, float]) -> None:
+        """`counts` are the sweep's trials by state; the step is the number of those that are over."""
+        over = int(sum(counts.values()))
+        self._log_new(run_id, [(name, value, over) for name, value in counts.items()])
         self._client.set_terminated(run_id, "FINISHED")
 
     def has_front(self, run_id: str, front: Front) -> bool:
@@ -83,15 +83,27 @@ class Mirror:
 
     def log_front(self, run_id: str, front: Front, report: Mapping[str, bytes]) -> None:
         """The sweep's front as metrics and as a table, and its report in the folder `report`."""
-        now = int(1000 * time.time())
-        entries = [Entry(name, value, now, step) for name, value, step in front.metrics]
-        for start in range(0, len(entries), BATCH):
-            self._client.log_batch(run_id, metrics=entries[start : start + BATCH])
+        self._log_new(run_id, front.metrics)
         self._log_files(run_id, [(FRONT, front.table)])
         self._log_files(run_id, report.items(), "report")
         # What MLflow's user interface looks for to show a file as a table.
         self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": FRONT, "type": "table"}]))
         self._client.set_tag(run_id, "front", front.fingerprint)
+
+    def _log_new(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        """What the run does not say already at that step."""
+        names = {name for name, _, _ in metrics} & self._client.get_run(run_id).data.metrics.keys()
+        told = {
+            (entry.key, entry.step): entry.value
+            for name in names
+            for entry in self._client.get_metric_history(run_id, name)
+        }
+        now = int(1000 * time.time())
+        entries = [
+            Entry(name, value, now, step) for name, value, step in metrics if told.get((name, step)) != value
+        ]
+        for start in range(0, len(entries), BATCH):
+            self._client.log_batch(run_id, metrics=entries[start : start + BATCH])
 
     def child(self, trial_id: str, spec: dict[str, Any], parent: str | None) -> Child:
         """The trial's run. One that holds an earlier, replaced result gives way to a new one."""
@@ -167,13 +179,17 @@ class Mirror:
         self.log(trial_id, by_step.values())
 
     def _experiment_id(self) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return found.experiment_id
         # A server knows where its artifacts belong; a bare database would put them in the working directory.
         local = self._runs.is_local and not self._uri.startswith(("http://", "https://", "databricks"))
         location = (Path(self._runs.path) / "mlartifacts").as_uri() if local else None
-        return self._client.create_experiment(EXPERIMENT, artifact_location=location)
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            return self._client.create_experiment(EXPERIMENT, artifact_location=location)
+        if self._uri == f"sqlite:///{self._runs.path}/mlflow.db" and found.artifact_location != location:
+            raise ValueError(
+                "it was made for another folder, of which this is a copy, or that was moved; delete mlflow.db"
+            )
+        return found.experiment_id
 
     def _known_run(self, folder: Folder, tag: str, value: str) -> str | None:
         """The run kept in the folder, else the one with the tag, if it is still there."""

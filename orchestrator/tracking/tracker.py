@@ -64,14 +64,14 @@ class Tracker(Observer):
         self._sweep = sweep
         self._runs = runs
         self._watched: dict[str, Watched] = {}
-        self._counts = {"complete": 0.0, "failed": 0.0}
+        self._over = 0  # trials that ended here
         self._mirror: Mirror | None = None
         self._parent = ""
         self._not_before = 0.0  # monotonic; the next attempt to connect
         self._warned = False
         self._headway = 0  # calls that MLflow answered
         self._next_front = time.monotonic() + FRONT_SECONDS
-        self._front_of = 0.0  # trials that were over when the front was made last
+        self._front_of = 0  # trials that were over when the front was made last
         self._making = False  # a front: our own work, however long MLflow is silent
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -88,7 +88,7 @@ class Tracker(Observer):
         """A trial that another driver ran is mirrored by that one."""
         if trial_id in self._watched:
             self._watched[trial_id].result = result
-            self._counts[result.status] += 1
+            self._over += 1
 
     def close(self) -> None:
         """Waits for the rest as long as MLflow makes headway."""
@@ -122,7 +122,7 @@ class Tracker(Observer):
                 del self._watched[trial_id]
 
     def _front_when_due(self) -> None:
-        over = sum(self._counts.values())
+        over = self._over
         if over == self._front_of or time.monotonic() < self._next_front:
             return
         self._front_of, started = over, time.monotonic()
@@ -173,9 +173,13 @@ class Tracker(Observer):
 
     def _end(self) -> None:
         mirror = self._connected()
+        counts = {"complete": 0.0, "failed": 0.0}
         for trial in self._sweep.trials():
             mirror.belongs(trial.trial_id, self._sweep.name)
-        mirror.end_parent(self._parent, self._counts)
+            result, _ = read_result(self._runs / "trials" / trial.trial_id)
+            if result is not None:
+                counts[result.status] += 1
+        mirror.end_parent(self._parent, counts)
 
     def _warn(self, what: str) -> None:
         """Once: the sweep matters more."""

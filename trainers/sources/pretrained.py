@@ -44,6 +44,10 @@ def load_weights(folder: Path, dtype: torch.dtype, trust_remote_code: bool = Fal
     return model
 
 
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in VOCABULARIES)
+
+
 def load_tokenizer(folder: Path, label: str, trust_remote_code: bool = False) -> "PreTrainedTokenizerFast":
     """A fast tokenizer; a tokenizer.json is taken as it is.
 
@@ -53,7 +57,7 @@ def load_tokenizer(folder: Path, label: str, trust_remote_code: bool = False) ->
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    if not any((folder / name).is_file() for name in VOCABULARIES):
+    if not has_tokenizer(folder):
         why = why_no_tokenizer(folder)
         raise SpecError(f"model: {label} has no tokenizer{f' ({why})' if why else ''}; this task needs one")
     check_tokenizer(folder, trust_remote_code)

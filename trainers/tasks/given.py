@@ -64,8 +64,7 @@ class GivenTask(Task):
         return self
 
     def check(self, model: "ModelSpec") -> None:
-        if model.program is not None:
-            raise ValueError(f"task {getattr(self, 'name')} needs a language model, not {model.builtin}")  # noqa: B009
+        model.check_reads_text(getattr(self, "name"))  # noqa: B009
 
     def given(self) -> GivenSplits:
         """Raises SpecError when the data are not there, or not as they must be."""

@@ -75,8 +75,7 @@ class TextTask(Task):
     test: int = Field(1000, ge=1)
 
     def check(self, model: "ModelSpec") -> None:
-        if model.program is not None:
-            raise ValueError(f"task {self.identity()['name']} needs a language model, not {model.builtin}")
+        model.check_reads_text(self.identity()["name"])
 
     @property
     def test_set(self) -> str:
