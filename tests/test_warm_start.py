@@ -109,14 +109,15 @@ def test_a_preset_may_start_warm() -> None:
     assert parse(preset="reproduce", warm_start="eap").warm_start == "eap"
 
 
-def test_a_warm_start_is_a_curve_of_its_own() -> None:
+def test_a_warm_start_and_the_published_algorithm_are_curves_of_their_own() -> None:
     plain = {"name": "edge_pruning", "target_sparsity": 0.9}
     warm = {"warm_start": "eap"}
-    changed = ({}, warm, {"warm_start": "eap_ig"}, warm | {"variant": "x"})
+    changed = ({}, warm, {"warm_start": "eap_ig"}, warm | {"variant": "x"}, {"preset": "reproduce"})
     titles = {EdgePruning.parse(plain | changes, "").title for changes in changed}
     assert titles == {
         "edge pruning",
         "edge pruning (from EAP)",
         "edge pruning (from EAP-IG)",
         "edge pruning (from EAP, x)",
+        "edge pruning (reproduce)",
     }
