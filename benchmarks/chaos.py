@@ -77,7 +77,9 @@ def scene(
         if server is not None:
             server.start()
         cluster.mend()
-        one = Scene(cluster, folder, sweep(seeds, lanes, fault), disk, server)
+        one = Scene(
+            cluster, folder, sweep(seeds, lanes, fault), fault.method if fault.strike else {}, disk, server
+        )
         fault.prepare(one)
         yield one
         if one.process is not None and one.process.poll() is None:

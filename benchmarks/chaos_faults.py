@@ -22,6 +22,7 @@ from orchestrator.sweep import SweepSpec
 STALL_SECONDS = 25  # of the frozen rank's sweep: longer than a loaded machine needs for a trial's first step
 BASE = {"model": {"builtin": "tracr-xproportion"}, "task": {"name": "tracr"}, "ablation": "zero"}
 TRAINED = {"name": "edge_pruning", "steps": 250, "target_sparsity": 0.8, "path_points": 2}
+HUNGRY = {"gate_samples": 64, "steps": 60}  # asks for more at a time than malloc has at hand
 
 
 def sweep(seeds: int, lanes: int, fault: "Fault | None" = None) -> dict[str, Any]:
@@ -52,6 +53,7 @@ class Scene:
     cluster: Cluster
     folder: Path
     content: dict[str, Any]
+    aim: Mapping[str, Any] = field(default_factory=dict)  # fields of the methods of the trials to be hit
     disk: Disk | None = None
     server: Server | None = None
     process: "subprocess.Popen[bytes] | None" = None
@@ -109,18 +111,21 @@ class Scene:
         return _lines(self.runs / "trials" / trial_id / "failures.jsonl")
 
     def running(self) -> Running | None:
-        """A trial that has left a checkpoint in its present attempt."""
+        """A trial that is worth hitting: in its training, with a checkpoint behind it."""
         last = {one["trial"]: one for one in self.events() if one["event"] == "trial_started"}
         for trial_id, event in last.items():
             folder, pid = self.runs / "trials" / trial_id, event["ranks"][0]["pid"]
-            if not (folder / "result.json").exists() and psutil.pid_exists(pid):
-                reports = [one["step"] for one in _lines(folder / "progress.jsonl") if "step" in one]
-                if (
-                    reports
-                    and 0 < reports[-1] < TRAINED["steps"] * 0.8
-                    and list(folder.glob("checkpoint/*.s*"))
-                ):
-                    return Running(trial_id, event["attempt"], pid)
+            if (folder / "result.json").exists() or not psutil.pid_exists(pid):
+                continue
+            method = json.loads((folder / "spec.json").read_bytes())["method"]
+            report = next((one for one in reversed(_lines(folder / "progress.jsonl")) if "step" in one), {})
+            trains = 0 < report.get("step", 0) < 0.8 * report.get("total", 0)
+            if (
+                trains
+                and list(folder.glob("checkpoint/*.safetensors"))
+                and self.aim.items() <= method.items()
+            ):
+                return Running(trial_id, event["attempt"], pid)
         return None
 
     def complete(self) -> dict[str, tuple[int, int]]:
@@ -145,7 +150,7 @@ class Fault:
     check: Callable[[Scene], str] = lambda scene: ""  # at the very end; what is wrong, in words
     again: tuple[str, ...] = ()  # options of the second command
     faults: Mapping[str, Any] = field(default_factory=dict)  # the spec's
-    method: Mapping[str, Any] = field(default_factory=dict)  # of further trials, which fail
+    method: Mapping[str, Any] = field(default_factory=dict)  # of further trials: the ones to be hit
     needs_disk: bool = False
     needs_server: bool = False
     soak: bool = False  # may come at any time, and often
@@ -333,9 +338,10 @@ FAULTS: dict[str, Fault] = {
         soak=True,
     ),
     "memory": Fault(
-        "a rank gets no more memory (address space limit)",
+        "a trial that needs much memory gets no more (address space limit)",
         _no_more(resource.RLIMIT_AS),
         kinds=("memory", "lost"),
+        method=HUNGRY,
         soak=True,
     ),
     "always_raises": Fault(
