@@ -80,7 +80,13 @@ TRIAL_COLUMNS = (
     Column("gate_histogram", pa.string(), "JSON", "edges by final E[gate]: 20 equal parts of [0, 1]"),
     Column("ground_truth", pa.string(), "JSON", "[[writer, reader], ...] of the known circuit"),
     Column("num_examples", pa.string(), "JSON", "examples per split"),
-    Column("execution", pa.string(), "JSON", "ranks, threads, ZeRO stage, host, processor, attempt, code"),
+    Column(
+        "execution",
+        pa.string(),
+        "JSON",
+        "how and on what it ran: ranks, threads, zero_stage, weight_bytes by rank, device, host, processor, "
+        "cores, memory_bytes, gpu, attempt, code, model_commit or model_digest, method_version, task_version",
+    ),
     Column("versions", pa.string(), "JSON", "versions of Python and of the libraries"),
 )
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from orchestrator.records.results import Results
 from orchestrator.report.metric_words import words
-from orchestrator.report.panels.curves import evenly
 from orchestrator.report.scenes import Curve, curves, titles
+from orchestrator.report.thinning import evenly
 from orchestrator.wording import count, percent, significant
 
 # Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.

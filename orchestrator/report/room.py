@@ -10,8 +10,8 @@ from enum import IntEnum
 
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import seed_front
-from orchestrator.report.panels.curve_data import evenly
 from orchestrator.report.scenes import Curve
+from orchestrator.report.thinning import evenly
 
 # Characters of the page: it may have 6 MB, of which one stays spare.
 BUDGET = 5_000_000

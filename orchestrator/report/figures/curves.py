@@ -24,8 +24,9 @@ from orchestrator.report.figures.style import (
 )
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in
-from orchestrator.report.panels.curve_data import FLOOR, divergence_range, evenly
+from orchestrator.report.panels.curve_data import FLOOR, divergence_range
 from orchestrator.report.scenes import Curve, Scene
+from orchestrator.report.thinning import evenly
 from orchestrator.statistics.pareto import Bands, Floats
 
 # Circuits drawn of a curve, besides its front; points.parquet holds all.

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from orchestrator.report.figures.plot import Plot, Row
 from orchestrator.report.figures.style import ONE_COLUMN, label, log_ticks, title
 from orchestrator.report.findings import Findings
-from orchestrator.report.panels.curve_data import evenly
 from orchestrator.report.panels.gates import DRAWN, FLOOR
+from orchestrator.report.thinning import evenly
 from orchestrator.wording import count
 
 # Up to so many settings are named in a legend.

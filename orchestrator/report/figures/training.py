@@ -12,7 +12,8 @@ from orchestrator.report.figures.plot import Plot, Row
 from orchestrator.report.figures.style import FAINT, ONE_COLUMN, label, log_ticks, title
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in
-from orchestrator.report.panels.curve_data import FLOOR, evenly
+from orchestrator.report.panels.curve_data import FLOOR
+from orchestrator.report.thinning import evenly
 from orchestrator.wording import count
 
 # What is drawn of a group: this many trials, evenly over its settings, and steps of each.

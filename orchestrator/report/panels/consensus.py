@@ -10,8 +10,8 @@ from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges, best_of_seed
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Matrix, Paragraph, Table
 from orchestrator.report.panels.circuits import graph_key
-from orchestrator.report.panels.curves import evenly
 from orchestrator.report.scenes import Curve, Scene
+from orchestrator.report.thinning import evenly
 from orchestrator.statistics.consensus import (
     Bools,
     agreement,

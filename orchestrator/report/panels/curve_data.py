@@ -5,7 +5,7 @@ Whatever the metric, a circuit is chosen by its validation divergence and its te
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import chart_text
 from orchestrator.report.published import PublishedPoint
 from orchestrator.report.scenes import Curve, Scene
+from orchestrator.report.thinning import evenly
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, median_over_seeds
 from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, seed_values
 from trainers.evaluation.faithfulness import faithfulness
@@ -28,8 +29,6 @@ BUDGETS = 120
 DIGITS = 4
 
 _NOT_METRICS = frozenset({"test_set"})  # a group column
-
-Item = TypeVar("Item")
 
 
 def metrics_of(scene: Scene, group: Sequence[Curve]) -> list[str]:
@@ -246,13 +245,6 @@ def published_slots(findings: Findings, methods: Sequence[str]) -> dict[str, int
     """The colour and marker of the method of that name, or else of none on the page."""
     fresh = [method for method in dict.fromkeys(methods) if method not in findings.slots]
     return dict(findings.slots) | {method: len(findings.slots) + at for at, method in enumerate(fresh)}
-
-
-def evenly(items: Sequence[Item], limit: int) -> list[Item]:
-    """At most `limit` (2 or more) of the items, evenly spaced, the first and the last among them."""
-    if len(items) <= limit:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
 
 
 def drawn_per_curve(findings: Findings) -> int:

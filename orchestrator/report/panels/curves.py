@@ -31,7 +31,6 @@ from orchestrator.report.panels.curve_data import (
     trials_of,
 )
 from orchestrator.report.panels.curve_data import divergence_range as divergence_range
-from orchestrator.report.panels.curve_data import evenly as evenly
 from orchestrator.report.scenes import Curve, Scene
 from orchestrator.wording import count, duration
 

@@ -17,7 +17,7 @@ from orchestrator.report.panels.blocks import (
     chart_text,
     folded,
 )
-from orchestrator.report.panels.curve_data import evenly
+from orchestrator.report.thinning import evenly
 from orchestrator.statistics.pareto import Floats
 from orchestrator.wording import count, percent, spread
 

@@ -16,7 +16,8 @@ from orchestrator.report.panels.blocks import (
     chart_text,
     folded,
 )
-from orchestrator.report.panels.curves import FLOOR, evenly
+from orchestrator.report.panels.curves import FLOOR
+from orchestrator.report.thinning import evenly
 from orchestrator.wording import count, significant
 
 # What is drawn of a group: this many trials, evenly over its settings, and steps of each.
