@@ -19,7 +19,7 @@ def test_trials_that_took_more_examples_are_left_out_and_told(tmp_path: Path) ->
     assert cheap.trials.schema.equals(results.trials.schema, check_metadata=True)
     (problem,) = cheap.problems
     assert problem.where == "edge pruning on tracr-reverse"
-    assert problem.what == "2 trial(s) took more than 100 examples and are left out; the cheapest took 101"
+    assert problem.what == "2 trials took more than 100 examples and are left out; the cheapest took 101"
     assert within(results, 1000).problems == results.problems == ()
     assert within(results, 1).points.num_rows == 0
     empty = within(within(results, 1), 1)

@@ -131,7 +131,7 @@ def test_a_terminal_shows_what_runs_now(planned: Plan) -> None:
     console.print(display._block())
     shown = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     display.close()
-    assert "0/3 done, 1 running, 1 lost attempt" in shown and "left" in shown
+    assert "0/3 done, 1 running, 1 repeated attempt" in shown and "left" in shown
     assert "train 600/1000, sparsity 50.0 % (target 75.0 %), kl 0.0123, attempt 2" in shown
     assert "\x1b[?25h" in text.getvalue().rpartition("\x1b[?25l")[2], "the cursor comes back"
 

@@ -1,5 +1,6 @@
 """ModelSpec: which model a trial studies, where its files are, and what identifies them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -166,6 +167,16 @@ class Loaded:
     def vocab_size(self) -> int:
         config: Any = self.model.model.config
         return config.vocab_size
+
+    def ordinary_tokens(self) -> Sequence[int]:
+        """Ids that stand for text: of the tokenizer, without special ones; all of a model that has none.
+
+        A model's vocabulary is often padded with ids that no tokenizer knows and no training saw.
+        """
+        if self.spec.program is not None or not has_tokenizer(_local(self.spec, self.commit)[0]):
+            return range(self.vocab_size)
+        known = set(self.tokenizer.get_vocab().values()) - set(self.tokenizer.all_special_ids)
+        return sorted(token for token in known if token < self.vocab_size)
 
     @property
     def context(self) -> int:

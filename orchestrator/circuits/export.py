@@ -1,12 +1,16 @@
 """Export: a circuit as the file of another program."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.circuits.graphml import graphml
 from orchestrator.circuits.mib import write_mib
 from orchestrator.circuits.source import Source, read_config
+from trainers.model import ModelSpec
+from trainers.sources.gguf_file import read_header
 from trainers.spec import SpecError
 
 GATED = ("edge_pruning", "node_pruning")  # methods whose scores are log-alphas
@@ -51,8 +55,12 @@ def _width(source: Source, model: Path | None) -> int:
         from model_patches.tracr import TracrProgram
 
         return TracrProgram.builtin(spec["builtin"].removeprefix("tracr-")).config.hidden_size
-    if model is None and spec.get("path") and (Path(spec["path"]) / "config.json").is_file():
-        model = Path(spec["path"])
+    if model is None and spec:
+        file = next(iter(_files(spec)), None)
+        if file is not None and file.suffix == ".gguf":
+            header = read_header(file).metadata
+            return int(header[f"{header['general.architecture']}.embedding_length"])
+        model = None if file is None else file.parent
     if model is None:
         raise SpecError(
             f"{source.name}: MIB's loader wants the model's width: --d-model N, or --model FOLDER"
@@ -61,3 +69,11 @@ def _width(source: Source, model: Path | None) -> int:
     if type(width) is not int or width < 1:
         raise SpecError(f"{model}/config.json: found hidden_size {width!r}; say it: --d-model N")
     return width
+
+
+def _files(spec: Mapping[str, Any]) -> list[Path]:
+    """Of the trial's model, where they are still there."""
+    try:
+        return ModelSpec.parse(spec, "spec.json").files()
+    except SpecError:
+        return []

@@ -19,7 +19,8 @@ from orchestrator.circuits.edge_list import EdgeList, capped, read_edge_list
 from orchestrator.circuits.edge_pruning import is_checkpoint, read_checkpoint
 from orchestrator.circuits.mib import is_mib, read_mib
 from orchestrator.circuits.placement import Adapt, Placed, carried, place
-from orchestrator.records.trial_result import main_point, read_result
+from orchestrator.records.sweep_record import sweeps_in
+from orchestrator.records.trial_result import EPSILON, main_point, own_point, read_result
 from orchestrator.wording import count, headline
 from trainers.folder import Folder
 from trainers.outside import MAX_LIST, check_size, parse_json, read_json
@@ -254,9 +255,13 @@ def _from_trial(runs: Folder, start: str, number: int | None) -> Source:
     if not result.points:
         error = headline(result.error)
         raise SpecError(f"trial {found[0]}: {result.status}, it has no circuit: {error}")
-    point = (
-        main_point(result) if number is None else next((p for p in result.points if p.point == number), None)
-    )
+    if number is None:
+        epsilon = _epsilon(runs, found[0])
+        point = main_point(result, epsilon)
+        ranked = point is not None and point != own_point(result)
+    else:
+        epsilon, ranked = 0.0, False
+        point = next((one for one in result.points if one.point == number), None)
     if point is None:
         known = ", ".join(f"{one.point} ({one.kind}, {one.num_edges:,})" for one in result.points)
         raise SpecError(f"trial {found[0]}: no point {number}; it has (kind, edges): {known}")
@@ -267,7 +272,15 @@ def _from_trial(runs: Folder, start: str, number: int | None) -> Source:
         circuit = Circuit.loads(content, f"{folder.location}/{point.circuit}")
     except ValueError as error:
         raise SpecError(str(error)) from None
-    return Source(f"{found[0]}:{point.point}", circuit, result, point)
+    name = f"{found[0]}:{point.point}"
+    told = f"the sparsest faithful of {len(result.points)} points (epsilon {epsilon:g}); else: --point"
+    return Source(name, circuit, result, point, (f"{name}: {told}",) if ranked else ())
+
+
+def _epsilon(runs: Folder, trial_id: str) -> float:
+    """Of the objectives of the first sweep that the trial is part of."""
+    sweeps, _ = sweeps_in(runs, [])
+    return next((sweep.epsilon for sweep in sweeps if trial_id in sweep.trial_ids), EPSILON)
 
 
 def _candidates(runs: Folder, start: str, found: list[str], trials: list[str]) -> str:

@@ -40,6 +40,8 @@ class Relay:
         self.running: set[str] = set()  # on lanes of ours
 
     def start(self, trial_id: str) -> None:
+        if trial_id in self.ended:  # given up; Tune hands it to a lane once more, which finds its result
+            return
         self.running.add(trial_id)
         self._tell(lambda observer: observer.on_start(trial_id, self._specs[trial_id]))
 

@@ -179,7 +179,7 @@ class Display(Observer):
         if failed:
             parts.append(f"{failed} failed")
         if self._retries:
-            parts.append(count(self._retries, "lost attempt"))
+            parts.append(count(self._retries, "repeated attempt"))
         if not self._running:
             waiting = "waiting for a lane" if self._finished_here or self._retries else "starting"
             parts.append("paused" if self._paused else waiting)

@@ -24,6 +24,7 @@ from orchestrator.records.sweep_record import (
 )
 from orchestrator.records.trial_record import BETTER, Known, TrialRecord, read_trial
 from orchestrator.records.trial_result import EPSILON
+from orchestrator.wording import count
 from trainers.folder import Folder
 from trainers.outside import parse_json
 from trainers.spec import SpecError
@@ -217,6 +218,6 @@ def _asked_metrics(
             else:
                 lacking += 1
         if lacking:
-            what = f"not measured by {lacking} trial(s), judged by their own divergence instead"
+            what = f"not measured by {count(lacking, 'trial')}, judged by their own divergence instead"
             problems.append(Problem(f"sweep {sweep.name}", f"faithfulness {sweep.faithfulness}: {what}"))
     return asked

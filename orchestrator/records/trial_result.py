@@ -44,14 +44,14 @@ def own_point(result: TrialResult) -> Point | None:
     return None
 
 
-def main_point(result: TrialResult) -> Point | None:
+def main_point(result: TrialResult, epsilon: float = EPSILON) -> Point | None:
     """The method's own circuit; of a ranking or a greedy search, the sparsest circuit that is faithful on
-    validation (divergence at most EPSILON), or else the most faithful one."""
+    validation (divergence at most epsilon), or else the most faithful one."""
     own = own_point(result)
     if own is not None or not result.points:
         return own
     points = [point for point in result.points if point.kind != "ranking"] or result.points
-    faithful = [point for point in points if _divergence(point, result) <= EPSILON]
+    faithful = [point for point in points if _divergence(point, result) <= epsilon]
     if faithful:
         return min(faithful, key=lambda point: point.num_edges)
     return min(points, key=lambda point: (_divergence(point, result), point.num_edges))

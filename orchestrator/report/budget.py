@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from orchestrator.records.results import Results
 from orchestrator.records.sweep_record import Problem
+from orchestrator.wording import count
 
 
 def within(results: Results, max_examples: int) -> Results:
@@ -22,7 +23,7 @@ def within(results: Results, max_examples: int) -> Results:
     told = [
         Problem(
             f"{method} on {model}",
-            f"{len(over)} trial(s) took more than {max_examples:,} examples and are left out; "
+            f"{count(len(over), 'trial')} took more than {max_examples:,} examples and are left out; "
             f"the cheapest took {min(over):,}",
         )
         for (method, model), over in sorted(dear.items())

@@ -155,6 +155,8 @@ class _Texts:
         if self.tokenizer is None:
             return f"#{token}"
         piece = self.tokenizer.convert_ids_to_tokens(token)
+        if piece is None:  # the model's vocabulary is padded
+            return f"#{token}"
         if "▁" in piece:  # SentencePiece: decoded alone, a token loses the space before it
             return piece.replace("▁", " ")
         return self.tokenizer.decode([token])

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -20,10 +20,11 @@ class InductionTask(Task):
 
     Clean and corrupted prompts differ in their first `period` tokens only: in the corrupted one
     they are other random tokens, so nothing there tells how to go on. The distractor is the token
-    at the answer's place in the corrupted prompt. Needs no tokenizer.
+    at the answer's place in the corrupted prompt. Needs no tokenizer; with one, its special tokens and
+    ids that it does not know are left out.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     smoke: ClassVar[Mapping[str, Any]] = {"train": 8, "validation": 8, "test": 8}
 
     name: Literal["induction"] = "induction"
@@ -49,19 +50,19 @@ class InductionTask(Task):
 
     def dataset(self, loaded: "Loaded") -> Dataset:
         """Raises SpecError when the vocabulary or the context is too small."""
-        vocabulary = loaded.vocab_size
-        self._fit(vocabulary, loaded.context)
+        vocabulary = loaded.ordinary_tokens()
+        self._fit(len(vocabulary), loaded.context)
         draw, seen = random.Random(self.data_seed), set[tuple[int, ...]]()
         return Dataset({split: self._draw(draw, seen, vocabulary, split) for split in DRAWN})
 
     def _draw(
-        self, draw: random.Random, seen: set[tuple[int, ...]], vocabulary: int, split: Split
+        self, draw: random.Random, seen: set[tuple[int, ...]], vocabulary: Sequence[int], split: Split
     ) -> list[Example]:
         """Drawn without repetition, from one generator for all splits: they are disjoint."""
         wanted: int = getattr(self, split)
         chosen: list[Example] = []
         while len(chosen) < wanted:
-            tokens = draw.sample(range(vocabulary), 2 * self.period)
+            tokens = draw.sample(vocabulary, 2 * self.period)
             first, other = tuple(tokens[: self.period]), tuple(tokens[self.period :])
             if first in seen:
                 continue
