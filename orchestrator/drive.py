@@ -83,7 +83,7 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         for line in moved:
             say(f"moved aside: {line}")
         if left_out := _left_out(runs, planned):
-            say(f"{count(left_out, 'trial')} of the earlier plan are not in this one; results stay")
+            say(f"in the earlier plan of {sweep.name} only: {count(left_out, 'trial')}; what it found stays")
         _write_snapshot(home, planned)
         outcome = _launch(planned, runs, request, tracking_uri, say) if planned.missing else None
         if lease.lost:

@@ -164,18 +164,6 @@ def test_run_runs_what_is_missing_and_only_that(spec: Path, launched: list[list[
     assert len(launched[1]) == 2 and not set(launched[1]) & set(launched[0])
 
 
-def test_a_plan_that_leaves_trials_out_says_so(spec: Path, launched: list[list[str]]) -> None:
-    assert call("run", spec, "--no-report").exit_code == 0
-    spec.write_text(SPEC.replace("seeds: 2", "seeds: 1"))
-    said = call("run", spec, "--no-report").stderr
-    assert "2 trials of the earlier plan are not in this one; results stay" in said
-    assert "earlier plan" not in call("run", spec, "--no-report").stderr
-
-
-def test_a_file_as_runs_folder_is_refused(spec: Path) -> None:
-    assert refused("run", spec, "--runs", spec) == f"--runs: {spec} is a file; allowed: a folder, or a URI"
-
-
 def test_run_prints_json_for_scripts(spec: Path, launched: list[list[str]]) -> None:
     told = json.loads(call("run", spec, "--json", "--no-report").stdout)
     assert told["exit_code"] == 0 and told["ran"] == 4 and told["counts"]["complete"] == 4

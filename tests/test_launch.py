@@ -165,7 +165,7 @@ def test_a_paused_sweep_frees_its_cpus_and_goes_on_from_the_checkpoint(runs: Fol
     helper.join()
     assert freed == [True] and (outcome.complete, outcome.failed) == (2, 0)
     assert results(runs, 1)[0].execution["resumed_at"] >= 1
-    assert [notice.kind for notice in notes.notices] == ["started", "paused", "resumed"]
+    assert [notice.kind for notice in notes.notices] == ["started", "paused", "resumed", "ended"]
     assert notes.failures == [], "a pause is nobody's failure"
 
 

@@ -23,7 +23,7 @@ def test_smallest_budgets(tmp_path: Path) -> None:
     rows = table(runs, faithfulness, "Smallest faithful edge budgets by KL")
     columns = [f"|1 − f| ≤ {tolerance} from (edges)" for tolerance in ("0.10", "0.05", "0.01")]
     assert [rows[0][name] for name in columns] == [
-        "10 (10 – 40)",
+        "25 (10 – 40)",
         "40, never on 1 of 2",
         "40, never on 1 of 2",
     ]

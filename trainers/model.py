@@ -173,7 +173,11 @@ class Loaded:
 
         A model's vocabulary is often padded with ids that no tokenizer knows and no training saw.
         """
-        if self.spec.program is not None or not has_tokenizer(_local(self.spec, self.commit)[0]):
+        try:
+            folder, _ = _local(self.spec, self.commit)
+        except SpecError:  # moved since it was loaded, or a model that was made in memory
+            return range(self.vocab_size)
+        if self.spec.program is not None or not has_tokenizer(folder):
             return range(self.vocab_size)
         known = set(self.tokenizer.get_vocab().values()) - set(self.tokenizer.all_special_ids)
         return sorted(token for token in known if token < self.vocab_size)

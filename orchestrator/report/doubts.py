@@ -82,11 +82,12 @@ def _mixed(findings: Findings) -> Iterator[Doubt]:
         yield Doubt(
             "versions", text, "Compare methods that ran with one version, or run the older ones again."
         )
-    epsilons = sorted({sweep.epsilon for sweep in findings.results.sweeps})
-    if len(epsilons) > 1:
-        told = ", ".join(shortest(epsilon) for epsilon in epsilons)
-        text = f"The sweeps ask for different ε ({told}); the strictest is used."
-        yield Doubt("sweeps", text, "Report one sweep at a time to use its own ε.")
+    for scene, title in findings.titles.items():
+        epsilons = findings.epsilons(scene)
+        if len(epsilons) > 1:
+            told = ", ".join(shortest(epsilon) for epsilon in epsilons)
+            text = f"The sweeps ask for different ε ({told}); the strictest is used."
+            yield Doubt(title, text, "Report one sweep at a time to use its own ε.")
 
 
 def _of_values(curve: Curve, where: str) -> Iterator[Doubt]:
@@ -143,7 +144,7 @@ def _of_edges(findings: Findings, curve: Curve, where: str, kept: KeptEdges) -> 
         if curve.scene.ablation == "interchange":
             advice += ": the others change no output"
         yield Doubt(where, text, f"{advice}.", (row["trial_id"],))
-    rows = [curve.rows[index] for index in curve.sparsest(findings.epsilon).values()]
+    rows = [curve.rows[index] for index in curve.sparsest(findings.epsilon(curve.scene)).values()]
     found = [(row, kept.edges(row)) for row in rows if row["num_edges"] <= COMPARED_EDGES]
     circuits = [edges for _, edges in found if edges is not None and len(edges)]
     if len(circuits) < 2:

@@ -33,9 +33,19 @@ class Findings:
         slots = {method: slot for slot, method in enumerate(methods)}
         return cls(results, rows, scenes, titles(scenes), settings(results), slots)
 
-    @property
-    def epsilon(self) -> float:
-        return self.results.epsilon
+    def epsilon(self, scene: Scene) -> float:
+        """The strictest that the scene's sweeps ask for; what other scenes' sweeps ask changes nothing."""
+        return self.epsilons(scene)[0]
+
+    def epsilons(self, scene: Scene) -> list[float]:
+        """All that the scene's sweeps ask for, the strictest first."""
+
+        def asked() -> list[float]:
+            trials = {row["trial_id"] for curve in self.scenes[scene] for row in curve.rows}
+            found = {sweep.epsilon for sweep in self.results.sweeps if trials.intersection(sweep.trial_ids)}
+            return sorted(found) or [self.results.epsilon]
+
+        return self.once(("epsilons", scene), asked)
 
     def once(self, key: Hashable, compute: Callable[[], Known]) -> Known:
         """What `compute` returned the first time for this key: page, tables and report.json share it."""

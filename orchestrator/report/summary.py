@@ -24,7 +24,7 @@ from orchestrator.report.panels.trouble import warned
 from orchestrator.report.scenes import Curve, Scene
 
 # Raise when a key changes its name, type or meaning, or goes. A new key leaves it as it is.
-REPORT_SCHEMA = 2
+REPORT_SCHEMA = 3
 
 _CIRCUIT = (
     *("num_edges", "num_edges_connected", "sparsity", "divergence_validation", "divergence_test"),
@@ -44,7 +44,6 @@ def summary(findings: Findings, drawn: Drawn) -> Json:
             "format": "circuit-sweep/report",
             "schema": REPORT_SCHEMA,
             "tables_schema": TABLES_SCHEMA,
-            "epsilon": findings.epsilon,
             "sweeps": [
                 {
                     "name": sweep.name,
@@ -83,6 +82,7 @@ def _scene(findings: Findings, scene: Scene, group: Sequence[Curve]) -> Json:
     shared = common_hypervolumes(group)
     return vars(scene) | {
         "title": findings.titles[scene],
+        "epsilon": findings.epsilon(scene),
         "divergence_empty": group[0].empty,
         "num_edges_truth": None if truth is None else len(truth),
         "methods": [_method(findings, curve, shared) for curve in group],
@@ -94,7 +94,7 @@ def _scene(findings: Findings, scene: Scene, group: Sequence[Curve]) -> Json:
 
 
 def _method(findings: Findings, curve: Curve, shared: CommonHypervolumes) -> Json:
-    sparsest = curve.sparsest(findings.epsilon)
+    sparsest = curve.sparsest(findings.epsilon(curve.scene))
     return {
         "method": curve.method,
         "seeds": curve.all_seeds,

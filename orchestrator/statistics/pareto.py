@@ -43,28 +43,26 @@ def front(costs: Floats) -> Ints:
 
 
 def hypervolume(costs: Floats, low: Sequence[float], high: Sequence[float]) -> float:
-    """Share of the box [low, high] that the rows of `costs` [n, 2] dominate, in [0, 1].
+    """Share of the box [low, high] that a front dominates, in [0, 1]. `costs` [n, 2], first costs upwards.
 
-    What lies outside the box does not count: a row beyond `high` adds nothing, a row below `low`
-    counts as if it were on the edge of the box. NaN if the box has no area.
+    The front was chosen elsewhere (on validation): from its first cost to the next row's, a row's second
+    cost counts even where an earlier row has a lower one, which only the test examples could tell. A row
+    whose second cost is not known (NaN) is passed over. What lies outside the box does not count: a row
+    beyond `high` adds nothing, a row below `low` counts as if it were on the edge of the box. NaN if the
+    box has no area.
     """
     (low_x, low_y), (high_x, high_y) = low, high
-    area = (high_x - low_x) * (high_y - low_y)
-    if not (np.isfinite(area) and high_x > low_x and high_y > low_y):
-        return float("nan")
-    costs = np.asarray(costs, dtype=np.float64).reshape(-1, 2)
-    inside = costs[np.isfinite(costs).all(axis=1)]
-    inside = np.maximum(inside[(inside < [high_x, high_y]).all(axis=1)], [low_x, low_y])
-    best = inside[front(inside)]
-    rights = np.append(best[1:, 0], high_x)
-    return float(((rights - best[:, 0]) * (high_y - best[:, 1])).sum() / area)
+    x, y = np.asarray(costs, dtype=np.float64).reshape(-1, 2).T
+    return float(dominated_shares(x, y - low_y, low_x, high_x, high_y - low_y))
 
 
 def dominated_shares(x: Floats, y: Floats, low_x: float, high_x: float, top: ArrayLike) -> Floats:
-    """`hypervolume` of circuits with first costs `x` [n], upwards, under many second costs `y` [..., n] at
+    """`hypervolume` of a front with first costs `x` [n], upwards, under many second costs `y` [..., n] at
     once, in the boxes [low_x, high_x] x [0, top], `top` [...]; [...]."""
     tops = np.asarray(top, dtype=np.float64)
-    best = np.minimum.accumulate(np.where(np.isfinite(y), y, np.inf), axis=-1)
+    known = np.where(np.isnan(y), -1, np.arange(len(x)))
+    last = np.maximum.accumulate(known, axis=-1)
+    best = np.where(last < 0, np.inf, np.take_along_axis(y, np.maximum(last, 0), axis=-1))
     widths = np.diff(np.append(np.clip(x, low_x, high_x), high_x))
     with np.errstate(invalid="ignore", divide="ignore"):
         heights = np.clip(tops[..., None] - np.maximum(best, 0.0), 0.0, None)

@@ -72,7 +72,7 @@ def read_report(folder: Folder) -> dict[str, bytes]:
 
 def _values(curve: Curve, findings: Findings) -> list[tuple[str, float]]:
     values = [("hypervolume", curve.hypervolume)] if math.isfinite(curve.hypervolume) else []
-    sparsest = [float(curve.num_edges[row]) for row in curve.sparsest(findings.epsilon).values()]
+    sparsest = [float(curve.num_edges[row]) for row in curve.sparsest(findings.epsilon(curve.scene)).values()]
     return values + ([("sparsest_faithful_edges", statistics.median(sparsest))] if sparsest else [])
 
 

@@ -67,15 +67,6 @@ FIGURES = (
         target_and_achieved,
     ),
     FigureKind(
-        "training",
-        "Training curves",
-        "training",
-        "Divergence on the training batches and sparsity by step, of some trials of a group, evenly over "
-        "its settings and seeds, which run from dark to light. Dotted: the target.",
-        has_training,
-        by_step,
-    ),
-    FigureKind(
         "metric",
         "Other metrics against edges",
         "curves",
@@ -110,6 +101,15 @@ FIGURES = (
         has_circuits,
         against_sparsity,
     ),
+    FigureKind(
+        "training",
+        "Training curves",
+        "training",
+        "Divergence on the training batches and sparsity by step, of some trials of a group, evenly over "
+        "its settings and seeds, which run from dark to light. Dotted: the target.",
+        has_training,
+        by_step,
+    ),
 )
 
 
@@ -122,6 +122,6 @@ class Drawn:
 
 
 def figures_of(findings: Findings) -> Drawn:
-    """At most FIGURES_AT_MOST: kinds in order, scenes in order within a kind."""
+    """At most FIGURES_AT_MOST: kinds in order, what a paper needs first; scenes in order within a kind."""
     found = [(kind, plot) for kind in FIGURES if kind.applies(findings) for plot in kind.plots(findings)]
     return Drawn(found[:FIGURES_AT_MOST], found[FIGURES_AT_MOST:])

@@ -20,10 +20,11 @@ from orchestrator.report.panels.consensus import (
     reference_budget,
 )
 from orchestrator.report.scenes import Curve, Scene
+from orchestrator.report.thinning import evenly
 from orchestrator.statistics.consensus import iou_matrix
 from orchestrator.wording import count
 
-# Circuits of a scene in one matrix: its methods in order, their seeds in order.
+# Circuits of a scene in one matrix: its methods in order, their seeds in order, as many of each method.
 CIRCUITS = 60
 # Methods named at the axes; more are numbered, and named below.
 NAMED = 5
@@ -46,13 +47,16 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], kept: KeptEd
         return None
     budget = reference_budget(group, {size: [_seeds(c, size) for c in group] for size in budgets}, known)
     found = [at_budget(curve, budget, kept) for curve in group]
+    share = max(2, CIRCUITS // len(found))
     named = [
         (one.curve.method, seed, circuit)
         for one in found
-        for seed, circuit in zip(one.seeds, one.circuits, strict=True)
-    ][:CIRCUITS]
+        for seed, circuit in evenly(list(zip(one.seeds, one.circuits, strict=True)), share)
+    ]
     if len(named) < 2:
         return None
+    most = max(len(one.seeds) for one in found)
+    thinned = f" · {share} of the up to {most} seeds of each method" if most > share else ""
     values = iou_matrix(membership([circuit for _, _, circuit in named]))
     rows: list[Row] = [
         {"method": method, "seed": seed, "other_method": other, "other_seed": beside, "iou": _share(value)}
@@ -64,7 +68,7 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], kept: KeptEd
         about=f"{scene.model} {scene.task}",
         identity=identity(scene),
         title=findings.titles[scene],
-        details=f"At most {count(budget, 'edge')} · {scene.details}",
+        details=f"At most {count(budget, 'edge')}{thinned} · {scene.details}",
         columns=COLUMNS,
         rows=rows,
         size=(ONE_COLUMN, 3.2 + _legend_height(len({method for method, _, _ in named}))),

@@ -209,7 +209,7 @@ def _view(findings: Findings, view: View, numbered: dict[Ref, int]) -> dict[str,
     """`start` is the sparsest faithful circuit; without one, the largest that is drawn in full, else the
     first."""
     rows = list(view.rows)
-    faithful = np.flatnonzero(view.curve.validation[rows] <= findings.epsilon)
+    faithful = np.flatnonzero(view.curve.validation[rows] <= findings.epsilon(view.curve.scene))
     drawn = np.flatnonzero(view.curve.num_edges[rows] <= DRAWN_EDGES)
     start = int(faithful[0]) if len(faithful) else int(drawn[-1]) if len(drawn) else 0
     return {

@@ -74,7 +74,7 @@ def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]
     data = {
         "total": scene.num_edges_total,
         "floor": FLOOR,
-        "epsilon": findings.epsilon,
+        "epsilon": findings.epsilon(scene),
         "known": None if truth is None else len(truth),
         "metrics": metrics,
         "methods": [method_data(findings, curve, names, most) for curve in group],

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from statistics import median_low
 
 import numpy as np
 
@@ -116,8 +115,7 @@ def _told(found: Sequence[FaithfulFrom]) -> str:
         evaluated = [state for state in states if state != "not evaluated"]
         return "never" if evaluated else "not evaluated"
     least = "at most " if states.count("everywhere") == len(sure) else ""
-    # The lower of two middle values: a budget that was evaluated.
-    told = [least + spread([min(sure), median_low(sure), max(sure)])]
+    told = [least + spread(sure)]
     some = states.count("everywhere")
     if some and not least:
         told.append(f"at most that on {some}")

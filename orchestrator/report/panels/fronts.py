@@ -1,7 +1,7 @@
 """The Pareto fronts as tables, with their hypervolume."""
 
 from collections.abc import Callable, Sequence
-from statistics import median_low
+from statistics import median
 
 import numpy as np
 
@@ -108,33 +108,36 @@ def between(budgets: Ints) -> str:
 def sparsest(findings: Findings) -> Table:
     """Per method the sparsest circuit of each seed with validation divergence <= epsilon: median over
     seeds (range), with the validation divergence that chose it and the test metrics it has."""
-    epsilon = shortest(findings.epsilon)
     found = [
-        (findings.titles[scene], curve, [curve.rows[i] for i in curve.sparsest(findings.epsilon).values()])
+        (findings.titles[scene], curve, [curve.rows[row] for row in chosen.values()])
         for scene, group in findings.scenes.items()
         for curve in group
+        for chosen in [curve.sparsest(findings.epsilon(scene))]
     ]
+    epsilons = {shortest(findings.epsilon(scene)) for scene in findings.scenes}
+    one = epsilons.pop() if len(epsilons) == 1 else ""
     known = any(row["truth_recall"] is not None for _, _, rows in found for row in rows)
     told = ["divergence_validation", "divergence_test", *(["truth_precision", "truth_recall"] * known)]
     divergences = {words(scene.divergence) for scene in findings.scenes}
     what = divergences.pop() if len(divergences) == 1 else "divergence"
     names = (f"Validation {what}", f"Test {what}", *(("Precision", "Recall") * known))
     columns = [Column("Scene", long=True), Column("Method")]
-    columns.append(Column(f"Seeds with validation {what} ≤ {epsilon}", numeric=True))
+    columns.append(Column(f"Seeds with validation {what} ≤ {one or 'ε'}", numeric=True))
     columns += [Column(name, numeric=True) for name in ("Edges", "Sparsity", *names)]
     rows = []
     for title, curve, circuits in found:
         values = {name: [row[name] for row in circuits if row[name] is not None] for name in told}
-        cells = [title, curve.method, f"{len(circuits)} of {findings.seeds_run(curve)}"]
+        own = "" if one else f" (ε = {shortest(findings.epsilon(curve.scene))})"
+        cells = [title, curve.method, f"{len(circuits)} of {findings.seeds_run(curve)}{own}"]
         edges = [row["num_edges"] for row in circuits]
-        middle = median_low(edges) if edges else 0  # the lower of two: a size that a circuit has
-        share = 1 - middle / curve.scene.num_edges_total if edges else None
-        cells += [spread([min(edges), middle, max(edges)] if edges else []), percent(share)]
+        share = 1 - median(edges) / curve.scene.num_edges_total if edges else None
+        cells += [spread(edges), percent(share)]
         for name, some in values.items():
             metric = f" ({words(curve.scene.divergence)})" if some and name.startswith("divergence") else ""
             cells.append(spread(some) + metric * (what == "divergence"))
         rows.append(cells)
-    caption = f"{SPARSEST} whose validation divergence is at most ε = {epsilon}, median over seeds (range)"
+    limit = f"ε = {one}" if one else "the ε of its sweeps"
+    caption = f"{SPARSEST} whose validation divergence is at most {limit}, median over seeds (range)"
     return Table(caption, columns, rows)
 
 

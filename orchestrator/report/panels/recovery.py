@@ -25,11 +25,13 @@ def recovery(findings: Findings) -> Sequence[Block]:
         for curve in group
         if (truth := findings.ground_truth(curve)) is not None
     ]
+    epsilons = sorted({findings.epsilon(curve.scene) for _, curve, _ in known})
     blocks: list[Block] = [
         Paragraph(
-            f"ε = {shortest(findings.epsilon)}. A known circuit need not be the smallest: one with fewer "
-            "edges and the same outputs on every example is a better answer, so the last column counts the "
-            "seeds on which the outputs are the same and no more edges are kept than the known circuit has. "
+            f"ε = {' or '.join(map(shortest, epsilons))}. A known circuit need not be the smallest: one with "
+            "fewer edges and the same outputs on every example is a better answer, so the last column counts "
+            "the seeds on which the outputs are the same and no more edges are kept than the known circuit "
+            "has. "
             "Several values: the median over seeds (lowest – highest).",
             quiet=True,
         ),
@@ -57,7 +59,7 @@ def _summary(findings: Findings, known: Sequence[tuple[str, Curve, Truth]]) -> T
     ]
     rows = []
     for title, curve, truth in known:
-        found = [curve.rows[index] for index in curve.sparsest(findings.epsilon).values()]
+        found = [curve.rows[index] for index in curve.sparsest(findings.epsilon(curve.scene)).values()]
         seeds = findings.seeds_run(curve)
         exact = [row for row in found if row.get("test_same_output") == 1.0]
         measured = any(row.get("test_same_output") is not None for row in curve.rows)
@@ -86,7 +88,7 @@ def _circuits(findings: Findings, curve: Curve, truth: Truth) -> Block:
     """The different circuits found, the smallest first, each with the seeds that found it."""
     seeds_of: dict[tuple[tuple[str, str], ...], list[int]] = {}
     unread = []
-    for seed, index in curve.sparsest(findings.epsilon).items():
+    for seed, index in curve.sparsest(findings.epsilon(curve.scene)).items():
         row = curve.rows[index]
         edges = findings.results.edges(row["trial_id"], row["circuit"])
         if edges is None:
