@@ -182,9 +182,9 @@ def _address(node_id: str) -> str:
 
 
 def _traceback(error: RayTaskError) -> str:
-    """The rank's own, without the colours and the line on its actor that Ray puts before it."""
+    """The rank's own, without colours, underlining, and the line on its actor that Ray puts before it."""
     lines = ANSI.sub("", str(error)).strip().splitlines()
-    return "\n".join(line for line in lines if not line.startswith("ray::"))
+    return "\n".join(line for line in lines if line.strip(" ^~") and not line.startswith("ray::"))
 
 
 def _kind(error: RayTaskError, call: str) -> Kind:

@@ -137,7 +137,8 @@ function nodeWords(open, node, found) {
   const told = kinds.filter(([number, name]) => number && into.length && ["query", "key", "value"].includes(name))
     .map(([number, name]) => `${number} ${name}`).join(", ");
   const out = own.length - into.length, shared = /^a\d+\.kv\d+$/.test(graph.nodes[node].name);
-  const parts = [`${many(into.length, "edge")} in${told ? ` (${told})` : ""}${shared ? "" : `, ${out} out`}`];
+  const part = found.kept.length < found.circuit.n ? ", of the edges shown" : "";
+  const parts = [`${many(into.length, "edge")} in${told ? ` (${told})` : ""}${shared ? "" : `, ${out} out`}${part}`];
   const scores = own.map(({ score }) => score).filter((score) => score !== null);
   if (scores.length) parts.push(`highest score of its edges ${Number(Math.max(...scores).toPrecision(2))}`);
   const on = found.circuit.onSeedsOfNode?.get(node);
