@@ -16,7 +16,7 @@ from orchestrator.planning.plan import STATES, PlannedTrial, State, look
 from orchestrator.records.trial_result import own_point, read_result
 from orchestrator.settings import named
 from orchestrator.sweep import SweepSpec
-from orchestrator.wording import headline, printable
+from orchestrator.wording import headline, masked, printable
 from orchestrator.yaml_source import parse_yaml
 from trainers.folder import Folder
 from trainers.outside import is_name, parse_json
@@ -96,7 +96,7 @@ def _sweep_status(name: str, runs: Folder) -> SweepStatus:
     counted = Counter(trial.state for trial in trials)
     return SweepStatus(
         name=name,
-        location=home.location,
+        location=masked(home.location),
         driver=f"{driver.host} (process {driver.pid})" if driver else "",
         paused=driver is not None and Control.read(home).paused,
         ended="" if driver else _ended(home),

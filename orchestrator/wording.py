@@ -1,4 +1,4 @@
-"""How numbers are written for people: in the report and on the terminal."""
+"""How numbers and errors are written for people, and what must not be shown to them."""
 
 import math
 import re
@@ -7,6 +7,15 @@ from collections.abc import Sequence
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 RANK = re.compile(r"\n\n(?=rank \d)")  # between what several ranks said
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+SECRET = re.compile(
+    r"(?i)([?&;][^=&;?\s]{0,60}(?:secret|token|password|key|signature)[^=&;?\s]{0,60}=)[^&;\s'\"]+"
+)
+USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^/@\s'\"]{1,1000}@")
+
+
+def masked(text: str) -> str:
+    """Without the user names, passwords and keys that URIs in the text may hold."""
+    return SECRET.sub(r"\1***", USER_INFO.sub(r"\1***@", text))
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,8 @@ from orchestrator.records.trial_result import main_point
 from orchestrator.sweep import SweepSpec
 from orchestrator.tracking import tracker as tracking
 from orchestrator.tracking.tracker import Tracker, track
-from orchestrator.tracking.values import masked, params, step_metrics
+from orchestrator.tracking.values import params, step_metrics
+from orchestrator.wording import masked
 from tests.run_folders import EDGES, Runs, point, trial
 from trainers.folder import Folder
 from trainers.progress import Progress

@@ -3,8 +3,7 @@
 from typing import Any
 
 from orchestrator.drive import Finished
-from orchestrator.tracking.values import masked
-from orchestrator.wording import count, duration, headline
+from orchestrator.wording import count, duration, headline, masked
 
 
 def finished_json(finished: Finished) -> dict[str, Any]:

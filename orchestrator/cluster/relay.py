@@ -10,8 +10,7 @@ from orchestrator.attempt import Attempt
 from orchestrator.faults import Failure, record
 from orchestrator.observers import Notice, Observer
 from orchestrator.records.trial_result import read_result
-from orchestrator.tracking.values import masked
-from orchestrator.wording import ANSI, RANK, printable
+from orchestrator.wording import ANSI, RANK, masked, printable
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.resources import Resources

@@ -14,7 +14,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import use_token_if_there_is_one
 from orchestrator.code_version import COMMIT_VARIABLE, code_version
-from orchestrator.tracking.values import masked
+from orchestrator.wording import masked
 from trainers.spec import SpecError
 
 # Beside what .gitignore and .rayignore in the working directory name.

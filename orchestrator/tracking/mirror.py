@@ -22,13 +22,13 @@ from orchestrator.tracking.values import (
     Metric,
     files,
     final_metrics,
-    masked,
     params,
     progress_of,
     run_name,
     step_metrics,
     tags,
 )
+from orchestrator.wording import masked
 from trainers.folder import Folder
 from trainers.outside import parse_json
 from trainers.result import TrialResult

@@ -21,7 +21,7 @@ from orchestrator.records.sweep_record import sweeps_in
 from orchestrator.records.trial_record import read_spec
 from orchestrator.records.trial_result import read_result
 from orchestrator.sweep import SweepSpec
-from orchestrator.tracking.values import masked
+from orchestrator.wording import masked
 from trainers.folder import Folder
 from trainers.progress import Progress
 from trainers.result import TrialResult

@@ -9,7 +9,7 @@ from typing import Any
 from model_patches.circuit import Circuit
 from orchestrator.drawing import draw, draw_circuit
 from orchestrator.records.trial_result import main_point
-from orchestrator.wording import printable
+from orchestrator.wording import masked, printable
 from trainers.folder import Folder
 from trainers.outside import parse_json
 from trainers.progress import Progress
@@ -19,16 +19,7 @@ PARAM_CHARACTERS = 500  # what every MLflow server since 1.28 takes
 TAG_CHARACTERS = 5000
 NAME_CHARACTERS = 250
 # Bounded: text from outside must not cost the square of its length.
-SECRET = re.compile(
-    r"(?i)([?&;][^=&;?\s]{0,60}(?:secret|token|password|key|signature)[^=&;?\s]{0,60}=)[^&;\s'\"]+"
-)
-USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^/@\s'\"]{1,1000}@")
 Metric = tuple[str, float, int]  # name, value, step
-
-
-def masked(text: str) -> str:
-    """Without the user names, passwords and keys that URIs in the text may hold."""
-    return SECRET.sub(r"\1***", USER_INFO.sub(r"\1***@", text))
 
 
 def params(spec: Mapping[str, Any]) -> dict[str, str]:
