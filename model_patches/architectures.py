@@ -7,6 +7,7 @@ family must have: attention is causal, and what a layer adds to the residual is 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -140,14 +141,19 @@ def architecture_of(model_type: str) -> Architecture:
     return ARCHITECTURES[model_type]
 
 
+def check_layout(config: object, architecture: Architecture) -> None:
+    """Raises ValueError when a model of the family has a layout that the table does not describe. Of what
+    `config` is silent, as a config.json may be, the family's defaults hold, and those the table describes."""
+    for fact, holds in architecture.requires.items():
+        with suppress(AttributeError):
+            if not holds(config):
+                raise ValueError(f"this model's layout is not supported: its config must say that {fact}")
+
+
 def shape_of(config: object, architecture: Architecture) -> Shape:
     """The edge graph's shape. Reads head counts by what the table says, never by what a config
-    happens to hold: HF configs keep keys that mean nothing to their model.
-
-    Raises ValueError when a model of the family has a layout that the table does not describe."""
-    for fact, holds in architecture.requires.items():
-        if not holds(config):
-            raise ValueError(f"this model's layout is not supported: its config must say that {fact}")
+    happens to hold: HF configs keep keys that mean nothing to their model. Raises what check_layout does."""
+    check_layout(config, architecture)
     layers, heads = getattr(config, "num_hidden_layers"), getattr(config, "num_attention_heads")  # noqa: B009
     kv = getattr(config, "num_key_value_heads") if architecture.grouped_heads else heads  # noqa: B009
     parallel = architecture.parallel_residual

@@ -9,11 +9,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from model_patches.architectures import architecture_of
+from model_patches.architectures import architecture_of, check_layout
 from orchestrator.faults import Faults
 from orchestrator.planning.weights import parameter_count
 from orchestrator.records.results import OWN_DIVERGENCE
@@ -214,14 +215,13 @@ def _faithfulness_problems(objectives: Objectives, measured: set[str]) -> Iterat
 
 def _check_files(model: ModelSpec) -> None:
     """Raises SpecError for a model of a family that we cannot mask, or without sound weights."""
-    if model.path is None:
+    if model.builtin is not None:
         return
-    try:
-        architecture_of(str(model.family()))
-    except SpecError:
-        raise
-    except ValueError as error:
-        raise SpecError(f"model.path: {error}") from None
+    if (family := model.family()) is not None:  # first: weights may be of a kind that only others read
+        try:
+            check_layout(SimpleNamespace(**(model.config() or {})), architecture_of(family))
+        except ValueError as error:
+            raise SpecError(f"model.{'hub' if model.hub else 'path'}: {error}") from None
     parameter_count(model)
 
 

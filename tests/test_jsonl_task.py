@@ -110,7 +110,7 @@ def test_a_test_prompt_that_is_trained_on_is_in_sample(tmp_path: Path, worded: L
 
 A, B = '"clean": "<predict>a</predict>"', '"corrupted": "<predict>b</predict>"'
 ALL_WRONG = [
-    (f'{{{A}, "split": "train"}}', "corrupted is missing"),
+    (f"{{{A}}}", "corrupted is missing"),
     (f'{{"clean": 3, {B}}}', "clean is no text: found 3"),
     (f'{{"clean": "a", {B}}}', "clean has no <predict>...</predict>"),
     (f'{{"clean": "a <predict>b", {B}}}', "clean has unbalanced tags: found <predict>;"),
@@ -180,6 +180,12 @@ def test_a_split_is_of_all_entries_and_all_three_occur(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     told = refusal(file, "\n".join(map(json.dumps, (SPLIT[0], GOOD, SPLIT[1], SPLIT[2]))))
     assert told.splitlines()[1:] == ["  line 2: has no split, and other entries have one"]
+    told = refusal(file, "\n".join([json.dumps(GOOD), "{}", *map(json.dumps, SPLIT), "3"]))
+    mixed = "has no split, and other entries have one"
+    assert f"  line 1: {mixed}" in told and f"  line 2: {mixed}" in told, "along with all other problems"
+    assert told.startswith(f"task.path: {file}: 3 bad entries")
+    told = refusal(file, "\n".join(map(json.dumps, (GOOD, SPLIT[0], GOOD, GOOD))))
+    assert told.splitlines()[1:] == ["  line 2: has a split, and most other entries have none"]
     told = refusal(file, json.dumps(SPLIT[0]))
     allowed = "allowed: entries of train, validation and test, or no key split at all"
     assert told.splitlines() == [

@@ -353,3 +353,18 @@ def test_a_lease_of_another_sweep_says_nothing_about_ours(runs: Folder) -> None:
     Attempt.begin(runs / "trials" / trial.trial_id, {}, Holder.here("q").owner)
     with Lease.acquire(runs / "other", "other"):
         assert plan(sweep(vary=None), runs).counts["orphaned"] == 1
+
+
+def test_a_hub_model_at_a_branch_is_told(runs: Folder) -> None:
+    base = SWEEP["base"]
+    assert isinstance(base, dict)
+
+    def notes(**model: str) -> tuple[str, ...]:
+        part = {"model": {"hub": "nobody/none"} | model, "task": {"name": "ioi"}}
+        return plan(sweep(base=base | part), runs).notes
+
+    assert notes(revision="0" * 40) == ()
+    assert plan(sweep(), runs).notes == ()
+    for revision in ("main", "v1"):
+        (said,) = notes(revision=revision)
+        assert said.startswith(f"model.hub: nobody/none is taken at {revision}, which may stand for another")

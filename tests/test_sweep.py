@@ -113,28 +113,6 @@ def test_ids_do_not_depend_on_what_is_written_out(tmp_path: Path) -> None:
     assert short.trial_id == long.trial_id
 
 
-def test_relative_model_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "models" / "tiny")
-    sweep = tmp_path / "sweeps"
-    sweep.mkdir()
-    text = INDUCTION.replace("{builtin: tracr-reverse}", "{path: ../models/tiny}")
-    by_base = SweepSpec.load(write(sweep, text)).trials()
-    tail = "vary:\n- set: {model: {path: ../models/tiny}}\n- grid: {model: [{path: ../models/tiny}]}\n"
-    by_vary = SweepSpec.load(write(sweep, INDUCTION + tail)).trials()
-    assert [trial.model.path for trial in by_base] == [str(folder)]
-    assert by_vary == by_base
-
-
-def test_moving_a_model_folder_keeps_the_ids(tmp_path: Path) -> None:
-    text = INDUCTION.replace("{builtin: tracr-reverse}", "{path: tiny}")
-    ids = []
-    for place in ("here", "there"):
-        model_folder(tmp_path / place / "tiny")
-        (trial,) = SweepSpec.load(write(tmp_path / place, text)).trials()
-        ids.append(trial.trial_id)
-    assert ids[0] == ids[1]
-
-
 def test_the_snapshot_says_the_same(tmp_path: Path) -> None:
     tail = (
         "vary:\n- grid: {method.target_sparsity: [0.5, 1e-5]}\n- set: {method: {name: random}}\n"
@@ -274,47 +252,6 @@ def test_all_mistakes_are_told_at_once_and_each_once(tmp_path: Path) -> None:
     message = refusal(tmp_path, HEAD + f"vary: {{method.steps: {list(range(-40, 0))}}}\nseeds: 3\n")
     assert len(message.splitlines()) == 21
     assert message.splitlines()[-1] == "q.yaml: and 20 more problems"
-
-
-def test_a_model_folder_must_hold_weights_of_a_known_family(tmp_path: Path) -> None:
-    text = INDUCTION.replace("{builtin: tracr-reverse}", "{path: tiny}")
-    folder = model_folder(tmp_path / "tiny", model_type="bert")
-    assert "q.yaml:4: base.model.path: model family 'bert' is not supported; known: " in refusal(
-        tmp_path, text
-    )
-    model_folder(folder, model_type=None)
-    assert "names no model_type" in refusal(tmp_path, text)
-    (folder / "config.json").write_text("{")
-    assert "q.yaml:4: base.model.path: " in refusal(tmp_path, text)
-    weights = folder / "model.safetensors"
-    for content in (b"", b"version https://git-lfs.github.com/spec/v1\n", header({"a": 1}), b"\xff" * 50):
-        model_folder(folder)
-        weights.write_bytes(content)
-        assert f"q.yaml:4: base.model.path: {weights} is not a safetensors file".replace(
-            f"{tmp_path}/", ""
-        ) == refusal(tmp_path, text)
-    weights.write_bytes(header({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}) + b"123")
-    assert "is cut short: found" in refusal(tmp_path, text)
-    weights.unlink()
-    assert "holds no weights; allowed: *.safetensors" in refusal(tmp_path, text)
-    (folder / "pytorch_model.bin").write_bytes(b"")
-    assert "holds only pytorch_model.bin, which could run code" in refusal(tmp_path, text)
-    (folder / "config.json").unlink()
-    assert "has no config.json" in refusal(tmp_path, text)
-
-
-def model_folder(folder: Path, model_type: str | None = "gpt2") -> Path:
-    """A model folder as far as planning looks at it: weights without a tensor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type} if model_type else {}))
-    (folder / "model.safetensors").write_bytes(header({}))
-    return folder
-
-
-def header(content: object) -> bytes:
-    """The start of a safetensors file."""
-    text = json.dumps(content).encode()
-    return len(text).to_bytes(8, "little") + text
 
 
 NOT_YAML = {

@@ -312,6 +312,18 @@ def test_the_main_circuit_of_a_ranking_is_the_sparsest_faithful_one() -> None:
     assert main_point(trial("t", 0, refined)) == refined[2], "but a refined one is better still"
 
 
+@pytest.mark.parametrize(("epsilon", "num_edges"), [(0.001, 3), (0.1, 2)])
+def test_the_main_circuit_in_mlflow_is_that_of_the_sweeps_epsilon(
+    runs: Folder, epsilon: float, num_edges: int
+) -> None:
+    Runs(Path(runs.path)).sweep("demo", TRIALS, objectives={"epsilon": epsilon})
+    budgets = [point(n, edges, kl, kind="budget") for n, (edges, kl) in enumerate([(3, 1e-5), (2, 0.09)])]
+    result = trial(TRIALS[0], 0, budgets, steps=3)
+    runs.write(f"trials/{TRIALS[0]}/result.json", result.model_dump_json().encode())
+    assert track(runs, uri(runs)) == 2
+    assert found(runs, "trial")[0].data.metrics["num_edges"] == num_edges
+
+
 def test_a_picture_shows_the_edges_closest_to_the_output_first() -> None:
     chain = [(f"a{layer}.h0", f"a{layer + 1}.h0.v") for layer in range(9)] + [("a9.h0", "resid_post")]
     assert closest_to_output(chain, 2) == [("a9.h0", "resid_post"), ("a8.h0", "a9.h0.v")]

@@ -74,6 +74,11 @@ class ModelSpec(Spec):
         name = self.builtin or ""
         return name.removeprefix("tracr-") if name.startswith("tracr-") else None
 
+    @property
+    def moves(self) -> bool:
+        """A hub model at a branch or tag: the same spec may be another model tomorrow."""
+        return self.hub is not None and not hub.COMMIT.fullmatch(self.revision or "")
+
     def check_reads_text(self, task: str) -> None:
         """Raises ValueError for a compiled program, and for a folder that is there without a tokenizer."""
         if self.program is not None:
@@ -125,20 +130,33 @@ class ModelSpec(Spec):
     def family(self) -> str | None:
         """`model_type` of config.json, or what a GGUF file says instead; None for a compiled program
         and for a hub model that is not in the cache. Raises SpecError."""
-        files = self.files()
-        if self.program is not None or not files:
+        if self.program is not None:
             return None
-        if _is_gguf(files):
-            return read_header(files[0]).model_type
-        config = files[0]
+        config = self.config()
+        if config is not None:
+            return str(config["model_type"])
+        files = self.files()
+        return read_header(files[0]).model_type if files and _is_gguf(files) else None
+
+    def config(self) -> dict[str, Any] | None:
+        """config.json of a folder that is there, or of a hub model's snapshot in the cache, whatever else
+        they lack; else None. Raises SpecError for one that names no family."""
+        if self.hub is not None:
+            cached = hub.cached_snapshot(self.hub, self.revision or "main")
+            folder = cached.folder if cached is not None else None
+        else:
+            folder = Path(self.path).expanduser() if self.path is not None else None
+        if folder is None or not (folder / "config.json").is_file():
+            return None
         try:
-            return str(read_json(config)["model_type"])
-        except (KeyError, TypeError):
-            raise SpecError(f"model.path: {config} names no model_type") from None
+            config = read_json(folder / "config.json")
+            if isinstance(config, dict) and "model_type" in config:
+                return config
         except SpecError:
             raise
         except ValueError as error:
-            raise SpecError(f"model.path: {config} is not JSON: {error}") from None
+            raise SpecError(f"model.path: {folder / 'config.json'} is not JSON: {error}") from None
+        raise SpecError(f"model.path: {folder / 'config.json'} names no model_type")
 
 
 @dataclass(frozen=True)

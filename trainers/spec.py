@@ -14,6 +14,14 @@ class SpecError(ValueError):
     """A user's mistake. `str()` is the whole message: where, what was found, what is allowed."""
 
 
+class Misfit(ValueError):
+    """A value that does not go with another part of the spec. `field`: its path in the spec that raises."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class Spec(BaseModel):
     """Frozen and strict: an unknown key, a wrong type or an impossible value is refused.
 
@@ -110,7 +118,9 @@ def _problem(item: dict[str, Any], spec: type[BaseModel]) -> Problem:
             tags = sorted(str(_tag(model)) for model in models)
             return Problem(location, f"needs the key {context['discriminator']}; allowed: {', '.join(tags)}")
         case "value_error":
-            return Problem(location, str(context["error"]))
+            error = context["error"]
+            field = error.field.split(".") if isinstance(error, Misfit) else ()
+            return Problem((*location, *field), str(error))
         case "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
             hint = nearest(str(item["input"]), choices)

@@ -23,7 +23,7 @@ from trainers.record import Recorder
 from trainers.resources import Resources
 from trainers.result import Group, Point
 from trainers.session import Session
-from trainers.spec import Spec, content_id
+from trainers.spec import Misfit, Spec, content_id
 from trainers.tasks import AnyTask
 from trainers.tasks.base import Split
 
@@ -48,9 +48,10 @@ class TrialSpec(Spec):
         self.task.check(self.model)
         self.method.check(self.task.metrics(self.model))
         if self.output_bias == "kept" and self.ablation != "zero":
-            raise ValueError(
-                "output_bias: found kept; allowed with ablation zero only: in all others what a cut head "
-                "leaves behind already holds its share of the bias"
+            raise Misfit(
+                "output_bias",
+                "found kept; allowed with ablation zero only: in all others what a cut head "
+                "leaves behind already holds its share of the bias",
             )
         return self
 

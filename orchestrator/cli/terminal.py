@@ -35,6 +35,7 @@ def plan_text(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
     lines += [
         f"problem   {problem}; `run` moves it aside and runs the trial again" for problem in plan.problems
     ]
+    lines += [f"note      {note}" for note in plan.notes]
     return "\n".join(lines)
 
 
@@ -60,6 +61,7 @@ def plan_json(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
             "upload_bytes": upload_bytes,
         },
         "problems": list(plan.problems),
+        "notes": list(plan.notes),
         "trials": [
             {"trial_id": trial.trial_id, "state": trial.state, "spec": trial.spec.plain()}
             for trial in plan.trials

@@ -71,6 +71,17 @@ class Plan:
     def problems(self) -> tuple[str, ...]:
         return tuple(f"trials/{trial.trial_id}/{trial.problem}" for trial in self.trials if trial.problem)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the spec leaves to chance."""
+        models = [trial.spec.model for trial in self.trials]
+        moving = {model.hub: model.revision or "main" for model in models if model.moves}
+        return tuple(
+            f"model.hub: {name} is taken at {revision}, which may stand for another commit tomorrow; pin one "
+            "(revision: its 40 hex digits)"
+            for name, revision in moving.items()
+        )
+
 
 def plan(sweep: SweepSpec, runs: Folder, mine: Owner | None = None) -> Plan:
     """Reads the runs folder and changes nothing. Trials that `mine` runs count as orphaned, not running."""

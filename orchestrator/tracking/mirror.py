@@ -151,14 +151,15 @@ class Mirror:
             folder
         )
 
-    def finish(self, trial_id: str, result: TrialResult) -> None:
-        """Everything that is not there yet, from the trial's folder; then marks the run complete."""
+    def finish(self, trial_id: str, result: TrialResult, epsilon: float) -> None:
+        """Everything that is not there yet, from the trial's folder; then marks the run complete. `epsilon`
+        decides which circuit of a ranking is the main one."""
         folder = self._runs / "trials" / trial_id
         child = self._children[trial_id]
         self.catch_up(trial_id)
         ended = _unix(result.finished) or time.time()
-        self.log(trial_id, [(final_metrics(result), ended)])
-        self._log_files(child.run_id, files(folder, result))
+        self.log(trial_id, [(final_metrics(result, epsilon), ended)])
+        self._log_files(child.run_id, files(folder, result, epsilon))
         entries = [RunTag(name, value) for name, value in tags(result).items()]
         for start in range(0, len(entries), 100):
             self._client.log_batch(child.run_id, tags=entries[start : start + 100])

@@ -19,7 +19,7 @@ from orchestrator.observers import Observer
 from orchestrator.records.results import Results
 from orchestrator.records.sweep_record import sweeps_in
 from orchestrator.records.trial_record import read_spec
-from orchestrator.records.trial_result import read_result
+from orchestrator.records.trial_result import EPSILON, read_result
 from orchestrator.sweep import SweepSpec
 from orchestrator.wording import masked
 from trainers.folder import Folder
@@ -169,7 +169,7 @@ class Tracker(Observer):
         if result is None:
             mirror.catch_up(trial_id)
         else:
-            mirror.finish(trial_id, result)
+            mirror.finish(trial_id, result, self._sweep.objectives.epsilon)
 
     def _end(self) -> None:
         mirror = self._connected()
@@ -250,9 +250,9 @@ def connect(uri: str, runs: Folder) -> "Mirror":
 
 def _mirror_all(mirror: "Mirror", runs: Folder) -> tuple[int, dict[str, str]]:
     """How many trials were mirrored, and the run of each sweep."""
-    sweeps = _sweeps(runs)
-    runs_of = {sweep: mirror.parent(sweep, question) for sweep, (question, _) in sweeps.items()}
-    first = {trial: sweep for sweep in reversed(sweeps) for trial in sweeps[sweep][1]}
+    sweeps, _ = sweeps_in(runs, [])
+    runs_of = {sweep.name: mirror.parent(sweep.name, sweep.question) for sweep in sweeps}
+    first = {trial: sweep for sweep in reversed(sweeps) for trial in sweep.trial_ids}
     mirrored, ended = 0, dict[str, str]()
     for trial_id in (runs / "trials").names():
         folder = runs / "trials" / trial_id
@@ -264,18 +264,18 @@ def _mirror_all(mirror: "Mirror", runs: Folder) -> tuple[int, dict[str, str]]:
         ended[trial_id] = result.status if result is not None else ""
         if mirror.has(trial_id):
             continue
-        mirror.child(trial_id, spec, runs_of.get(first.get(trial_id, "")))
+        sweep = first.get(trial_id)
+        mirror.child(trial_id, spec, runs_of[sweep.name] if sweep else None)
         if result is None:
             mirror.catch_up(trial_id)
         else:
-            mirror.finish(trial_id, result)
-    for sweep, (_, trials) in sweeps.items():
-        for trial_id in set(trials) & ended.keys():
-            mirror.belongs(trial_id, sweep)
-        states = [ended.get(trial_id) for trial_id in trials]
-        mirror.end_parent(
-            runs_of[sweep], {state: float(states.count(state)) for state in ("complete", "failed")}
-        )
+            mirror.finish(trial_id, result, sweep.epsilon if sweep else EPSILON)
+    for sweep in sweeps:
+        for trial_id in set(sweep.trial_ids) & ended.keys():
+            mirror.belongs(trial_id, sweep.name)
+        states = [ended.get(trial_id) for trial_id in sweep.trial_ids]
+        counts = {state: float(states.count(state)) for state in ("complete", "failed")}
+        mirror.end_parent(runs_of[sweep.name], counts)
     return mirrored, runs_of
 
 
@@ -290,12 +290,6 @@ def _mirror_front(mirror: "Mirror", uri: str, run_id: str, home: Folder) -> None
         report = report_files(results)
         with _blamed(uri):
             mirror.log_front(run_id, front, report)
-
-
-def _sweeps(runs: Folder) -> dict[str, tuple[str, list[str]]]:
-    """The question and the trial ids of every sweep in a runs folder, by name."""
-    found, _ = sweeps_in(runs, [])
-    return {sweep.name: (sweep.question, list(sweep.trial_ids)) for sweep in found}
 
 
 def _missing(uri: str, runs: Folder, what: str) -> str:

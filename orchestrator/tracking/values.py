@@ -59,16 +59,16 @@ def progress_of(line: Mapping[str, Any]) -> Progress:
     return Progress(int(line["step"]), int(line.get("total", 0)), values, str(line.get("phase", "train")))
 
 
-def final_metrics(result: TrialResult) -> list[Metric]:
-    """Of the trial's main circuit by `test_kl`, `num_edges` ...; of every circuit by `points/test_kl` ...,
-    where the step is the circuit's number of edges."""
+def final_metrics(result: TrialResult, epsilon: float) -> list[Metric]:
+    """Of the trial's main circuit (main_point) by `test_kl`, `num_edges` ...; of every circuit by
+    `points/test_kl` ..., where the step is the circuit's number of edges."""
     values = [
         ("seconds", result.seconds),
         ("cpu_seconds", result.cpu_seconds),
         ("steps", float(result.steps)),
     ]
     values.append(("peak_memory_mb", result.peak_memory_bytes / 2**20))
-    main = main_point(result)
+    main = main_point(result, epsilon)
     if main is not None:
         values += _point_values(main)
     metrics = [(metric_name(name), value, result.steps) for name, value in values]
@@ -98,13 +98,13 @@ def tags(result: TrialResult) -> dict[str, str]:
     }
 
 
-def files(trial: Folder, result: TrialResult) -> Iterator[tuple[str, bytes]]:
+def files(trial: Folder, result: TrialResult, epsilon: float) -> Iterator[tuple[str, bytes]]:
     """Name and content of what is kept as artifacts: the spec, the result, the main circuit, its picture."""
     for name in ("spec.json", "result.json"):
         content = trial.read(name)
         if content is not None:
             yield name, masked(content.decode(errors="replace")).encode()
-    point = main_point(result)
+    point = main_point(result, epsilon)
     if point is None:
         return
     circuit = trial.read(point.circuit)

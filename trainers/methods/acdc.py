@@ -31,6 +31,7 @@ from trainers.methods.base import Discovery, Diverged, Found, Method, told_as
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
 from trainers.metrics import METRICS
 from trainers.progress import Progress
+from trainers.spec import Misfit
 
 if TYPE_CHECKING:
     from trainers.session import Session
@@ -77,9 +78,8 @@ class Acdc(Method):
 
     def check(self, metrics: tuple[str, ...]) -> None:
         if self.metric is not None and self.metric not in metrics:
-            raise ValueError(
-                f"metric: the task does not measure '{self.metric}'; it measures {', '.join(metrics)}"
-            )
+            said = f"found {self.metric}, which the task does not measure; allowed: {', '.join(metrics)}"
+            raise Misfit("method.metric", said)
 
     def steps_planned(self) -> int:
         return len(set(self.thresholds))  # in proportion to it, for one model

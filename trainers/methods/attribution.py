@@ -15,6 +15,7 @@ from trainers.methods.base import Discovery, Diverged
 from trainers.methods.ranking import Ranking, top_circuits
 from trainers.metrics import METRICS
 from trainers.progress import Progress
+from trainers.spec import Misfit
 
 if TYPE_CHECKING:
     from trainers.session import References, Session
@@ -54,9 +55,8 @@ class Attribution(Ranking):
 
     def check(self, metrics: tuple[str, ...]) -> None:
         if self.metric is not None and self.metric not in metrics:
-            raise ValueError(
-                f"metric: the task does not measure '{self.metric}'; it measures {', '.join(metrics)}"
-            )
+            said = f"found {self.metric}, which the task does not measure; allowed: {', '.join(metrics)}"
+            raise Misfit("method.metric", said)
 
     def attributed(self, session: "Session") -> str:
         """The metric's name."""

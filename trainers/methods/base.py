@@ -92,7 +92,7 @@ class Method(Spec):
         raise TypeError(f"{type(self).__name__} does not implement discover")
 
     def check(self, metrics: tuple[str, ...]) -> None:
-        """Raises ValueError when the method cannot work on a task with these metrics."""
+        """Raises Misfit (by the path in the trial) when the method cannot work with these metrics."""
 
     def steps_planned(self) -> int:
         """Optimiser or attribution steps, for cost estimates."""

@@ -77,18 +77,20 @@ def _parsed(file: Path, size: int, modified: int) -> Parsed:
     del size, modified  # a file with another size or time is another key
     text, problems = _decoded(file.read_bytes())
     entries: list[tuple[Given, Split | None]] = []
+    has_split: list[tuple[int, bool]] = []  # line and key of every object
     for line, found in _values(text):
         if isinstance(found, Problem):
             problems.append(found)
-            if len(problems) >= MAX_PROBLEMS:
-                break
-            continue
-        entry, wrong = _entry(line, found)
-        problems += [Problem(line, message) for message in wrong]
+        else:
+            if isinstance(found, dict) and ("split" not in found or found["split"] in SPLITS):
+                has_split.append((line, "split" in found))
+            entry, wrong = _entry(line, found)
+            problems += [Problem(line, message) for message in wrong]
+            if entry is not None:
+                entries.append(entry)
         if len(problems) >= MAX_PROBLEMS:
             break
-        if entry is not None:
-            entries.append(entry)
+    problems += _mixed(has_split)
     if not problems:
         problems += _split_problems(entries)
     return Parsed(None if problems else _by_split(entries), tuple(sorted(problems)))
@@ -178,16 +180,23 @@ def _text(found: dict[str, Any], key: str) -> tuple[tuple[str, ...], tuple[int, 
     return tagged(text)
 
 
+def _mixed(has_split: Sequence[tuple[int, bool]]) -> list[Problem]:
+    """Of entries with and without the key, the fewer are told."""
+    having = [line for line, split in has_split if split]
+    lacking = [line for line, split in has_split if not split]
+    if not having or not lacking:
+        return []
+    if len(having) < len(lacking):
+        return [Problem(line, "has a split, and most other entries have none") for line in having]
+    return [Problem(line, "has no split, and other entries have one") for line in lacking]
+
+
 def _split_problems(entries: Sequence[tuple[Given, Split | None]]) -> list[Problem]:
     if not entries:
         return [Problem(0, "holds no entry; allowed: at least one object with clean and corrupted")]
     used = {split for _, split in entries}
     if used == {None}:
         return []
-    if None in used:
-        return [
-            Problem(given.place, "has no split, and other entries have one") for given, s in entries if not s
-        ]
     allowed = "allowed: entries of train, validation and test, or no key split at all"
     return [Problem(0, f"has no entry of split {split}; {allowed}") for split in SPLITS if split not in used]
 
