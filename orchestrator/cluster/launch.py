@@ -193,12 +193,10 @@ class Launch(Observer):
         self._stop_for(decision, failure)
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
-        """A trial that ended by itself tells whether trials can be complete at all."""
+        """A trial that is complete shows that others can be. One that diverged shows nothing: that is its
+        answer, and all seeds of a learning rate may give it."""
         if result.status == "complete":
             self._supervisor.complete()
-        elif "given_up" not in result.execution:
-            failure = Failure(kind="raised", cause=result.error or "no reason given")
-            self._stop_for(self._supervisor.failed(trial_id, [failure]), failure)
 
     def _stop_for(self, decision: Decision, failure: Failure) -> None:
         if decision.stop and not self.stop.why:
@@ -254,6 +252,7 @@ class Launch(Observer):
                 self.left[trial.trial_id] = trial
                 self._history.pop(trial.trial_id, None)
                 self.relay.again(trial.trial_id)
+        self._supervisor.complete()
         self._notice("retried", f"{len(moved)} failed trials run again")
         return bool(moved)
 
