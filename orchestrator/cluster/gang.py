@@ -171,6 +171,13 @@ class Gang:
         return Failure(kind=kind, cause=causes, ranks=(number,), node=place.node, host=place.host)
 
 
+def lane_nodes() -> set[str]:
+    """Ids of the nodes on which this lane's ranks run, or will."""
+    group = get_current_placement_group()
+    assert group is not None, "a lane runs in its own placement group"
+    return set(placement_group_table(group)["bundles_to_node_id"].values())
+
+
 def _expected(group: Any, ranks: int) -> list[Place]:
     """Where ranks will be, as far as it is known before they answer."""
     placed = placement_group_table(group)["bundles_to_node_id"]

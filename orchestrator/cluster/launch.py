@@ -15,10 +15,10 @@ from ray import tune
 
 from orchestrator.attempt import Owner
 from orchestrator.cluster.connection import cluster, live_nodes, missing, nodes_called
-from orchestrator.cluster.lane import Lane, Shift, bundles
+from orchestrator.cluster.lane import Lane, Shift
 from orchestrator.cluster.relay import Relay
 from orchestrator.cluster.room import fits, require_room
-from orchestrator.cluster.scheduling import POLL_SECONDS, PlanOrder, Stop, Watch, Why
+from orchestrator.cluster.scheduling import POLL_SECONDS, PlanOrder, Queue, Stop, Watch, Why
 from orchestrator.cluster.supervisor import Decision, Supervisor
 from orchestrator.code_version import code_version
 from orchestrator.control import Control
@@ -153,20 +153,18 @@ class Launch(Observer):
 
     def _round(self, trials: list[PlannedTrial]) -> None:
         """One Ray Tune run; its own record of it is thrown away."""
-        resources, faults = self.shift.resources, self.shift.faults
+        resources, faults, excluded = self.shift.resources, self.shift.faults, self._supervisor.excluded
+        # No more lanes than trials, else as many as the cluster takes, now and when nodes join.
+        lanes = min(resources.lanes or len(trials), len(trials))
         with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
             tune.run(
                 tune.with_parameters(Lane, shift=self.shift),
-                resources_per_trial=bundles(resources, sorted(self._supervisor.excluded)),
-                search_alg=PlanOrder(trials),
-                num_samples=len(trials),
-                # No more than trials, else as many as the cluster takes, now and when nodes join.
-                max_concurrent_trials=min(resources.lanes or len(trials), len(trials)),
+                search_alg=Queue(PlanOrder(trials, resources, excluded), lanes),
                 reuse_actors=True,
                 max_failures=faults.trial_retries + faults.machine_retries + 1,
                 raise_on_failed_trial=False,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[Watch(self.relay, self._failed)],
+                callbacks=[Watch(self.relay, self._failed, excluded)],
                 stop=self.stop,
                 storage_path=scratch,
                 name="sweep",
@@ -189,7 +187,6 @@ class Launch(Observer):
             self.relay.give_up(trial_id, failure.cause, decision.give_up, self.shift.resources)
         if decision.exclude:
             self._notice("excluded", _excluded(failure, decision.exclude), decision.exclude)
-            self.stop.replan = True
         self._stop_for(decision, failure)
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
@@ -218,7 +215,7 @@ class Launch(Observer):
             self._notice(
                 "paused" if asked.paused else "resumed", "by `circuit-sweep pause`" if asked.paused else ""
             )
-        drained = self._drain(asked.drained - before.drained)
+        self._drain(asked.drained - before.drained)
         for trial_id in asked.cancelled - before.cancelled:
             if trial_id in self.left:
                 self.relay.give_up(
@@ -226,13 +223,11 @@ class Launch(Observer):
                 )
         self.stop.cancelled = asked.cancelled
         retried = asked.retries != before.retries and self._retry_failed()
-        if asked.paused or drained or retried:  # what changes nothing costs no running trial a restart
+        if asked.paused or retried:  # what changes nothing costs no running trial a restart
             self.stop.replan = True
         self._say_what_is_missing()
 
-    def _drain(self, names: frozenset[str]) -> bool:
-        """Was there such a node?"""
-        found = False
+    def _drain(self, names: frozenset[str]) -> None:
         for name in names:
             nodes = nodes_called(name)
             for node in nodes:
@@ -241,8 +236,6 @@ class Launch(Observer):
             if not nodes:
                 known = ", ".join(f"{one['name']} ({one['address']})" for one in live_nodes())
                 self._notice("drained", f"nothing: no live node is called {name}; there are {known}")
-            found = found or bool(nodes)
-        return found
 
     def _retry_failed(self) -> bool:
         """Was there a failed trial?"""
@@ -284,7 +277,7 @@ class Launch(Observer):
 def _excluded(failure: Failure, node: str) -> str:
     return (
         f"node {failure.host or node} gets no more trials, after {failure.headline[:200]} "
-        "(running trials go on from their checkpoints, elsewhere where they ran there)"
+        "(trials that run there go on elsewhere, from their checkpoints)"
     )
 
 

@@ -93,6 +93,10 @@ class Display(Observer):
         text = f"{ENDED[failure.kind]}, will be tried again: {failure.headline[:200]}"
         self._line(f"↻ {self._name(trial_id)}: {text}", "yellow")
 
+    def on_given_back(self, trial_id: str) -> None:
+        with self._lock:
+            self._running.pop(trial_id, None)
+
     def on_notice(self, notice: Notice) -> None:
         if notice.kind in ("paused", "resumed"):
             with self._lock:
