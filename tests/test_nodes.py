@@ -100,12 +100,12 @@ def test_a_dead_node_gives_its_trials_back(runs: Folder, head: Head) -> None:
 def test_a_cluster_that_is_too_small_is_waited_for_and_new_nodes_take_trials(
     runs: Folder, head: Head
 ) -> None:
-    runs.write("fault.json", json.dumps({"slow": [0, 1, 2, 3]}).encode())
+    runs.write("fault.json", json.dumps({"slow": list(range(8))}).encode())
     with ray_node(head, "127.0.0.3"):
         with driver(runs, 1, head, ranks=2) as process:
             said, _ = process.communicate(timeout=LIMIT)
             assert process.returncode != 0 and "found room for 1" in said and "(--wait)" in said
-        with driver(runs, 4, head, ranks=1, custom_per_rank={"rare": 1}, launch={"wait": True}) as process:
+        with driver(runs, 8, head, ranks=1, custom_per_rank={"rare": 1}, launch={"wait": True}) as process:
             assert until(lambda: any(event["event"] == "sweep_waiting" for event in events(runs)))
             (waiting,) = (event["text"] for event in events(runs) if event["event"] == "sweep_waiting")
             assert "1 CPU, 1 rare each; what is missing for 1 of them is not there yet" in waiting
@@ -114,7 +114,7 @@ def test_a_cluster_that_is_too_small_is_waited_for_and_new_nodes_take_trials(
                 with ray_node(head, "127.0.0.5", resources={"rare": 1}):
                     said = ended(process)
     assert len({node for place in started(runs) for node in place}) == 2, said
-    assert [result.status for result in results(runs, 4)] == ["complete"] * 4
+    assert [result.status for result in results(runs, 8)] == ["complete"] * 8
 
 
 def attempts_by_node(runs: Folder) -> dict[str, list[tuple[str, int]]]:
