@@ -62,7 +62,7 @@ class Gang:
     places: Sequence[Place]
 
     @classmethod
-    def gather(cls, resources: Resources, home: str, code: str, work: str) -> Self:
+    def gather(cls, resources: Resources, home: str, code: str, work: str, verbose: bool) -> Self:
         """Starts one rank in each bundle of this lane's placement group and joins them.
 
         Raises GangLost when one does not come up; none is left then.
@@ -83,7 +83,7 @@ class Gang:
                 memory=bundle.get("memory"),
                 resources=custom or None,
             )
-            ranks.append(actor.remote(number, resources, home, code))
+            ranks.append(actor.remote(number, resources, home, code, verbose))
         gang = cls(ranks, _expected(group, resources.ranks))
         try:
             processes = gang.all("process", (), JOIN_LIMIT)

@@ -55,6 +55,7 @@ class Shift:
     home: str  # the driver's working directory
     work: str  # "module:class" of what a rank runs
     code: str  # the version of this code, for result.json
+    verbose: bool = False  # ranks print to their logs and to Ray, and libraries say more
 
 
 def bundles(resources: Resources, excluded: Sequence[str] = ()) -> tune.PlacementGroupFactory:
@@ -168,7 +169,7 @@ class Lane(tune.Trainable):
             self._gang.close()
             self._gang = None
         if self._gang is None:
-            self._gang = Gang.gather(shift.resources, shift.home, shift.code, shift.work)
+            self._gang = Gang.gather(shift.resources, shift.home, shift.code, shift.work, shift.verbose)
             self._served, self._first_rss = 0, None
         self._attempt = Attempt.begin(folder, self._trial["spec"], shift.owner).attempt
         self._gang.all("begin", (self._trial["spec"], folder.location, self._attempt), LOAD_LIMIT)

@@ -72,7 +72,9 @@ def run(
     sweep, stop = plan.sweep, Stop(max_hours)
     relay = Relay(runs, {trial.trial_id: trial.spec for trial in plan.trials})
     owner = Owner(sweep=sweep.name, host=socket.gethostname(), pid=os.getpid())
-    shift = Shift(runs.location, sweep.resources, sweep.faults, owner, os.getcwd(), work, code_version())
+    shift = Shift(
+        runs.location, sweep.resources, sweep.faults, owner, os.getcwd(), work, code_version(), verbose
+    )
     launch = Launch(plan, runs, shift, relay, stop, wait)
     relay.observers += [*observers, launch]
     with contextlib.ExitStack() as stack:
