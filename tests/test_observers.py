@@ -136,6 +136,23 @@ def test_silence_is_told_once_and_again_after_progress(webhook: tuple[str, list[
     alerts.close()
 
 
+def test_a_pause_is_no_silence_and_none_is_told_when_it_ends(
+    webhook: tuple[str, list[dict[str, Any]]],
+) -> None:
+    url, told = webhook
+    now = [0.0]
+    alerts = Alerts("demo", Faults(alert_silent_minutes=0.002), url, clock=lambda: now[0])
+    alerts.on_notice(Notice("paused", ""))
+    now[0] = 9e4
+    time.sleep(0.4)
+    alerts.on_notice(Notice("resumed", ""))
+    time.sleep(0.4)
+    assert told == []
+    now[0] += 60
+    assert [one["text"] for one in heard(told, 1)] == ["circuit-sweep demo: no progress for 1 min"]
+    alerts.close()
+
+
 def test_a_dead_webhook_costs_nothing_and_its_url_is_told_to_nobody(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

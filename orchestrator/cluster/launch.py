@@ -97,7 +97,7 @@ def run(
 @dataclass
 class Launch(Observer):
     """The rounds of one launch: each is a Ray Tune run over the trials that are left and free. A round ends
-    early when something changes where or which trials run; lanes then leave their trials at a checkpoint."""
+    early when people pause the sweep; lanes then leave their trials at a checkpoint."""
 
     plan: Plan
     runs: Folder
@@ -107,6 +107,7 @@ class Launch(Observer):
     wait: bool
     left: dict[str, PlannedTrial] = field(init=False)
     _supervisor: Supervisor = field(init=False)
+    _order: PlanOrder | None = None  # of the present round
     _asked: Control = Control()
     _history: dict[str, list[Failure]] = field(default_factory=dict)
     _idle_since: float | None = None  # no trial ran since; monotonic
@@ -158,10 +159,11 @@ class Launch(Observer):
         resources, faults, excluded = self.shift.resources, self.shift.faults, self._supervisor.excluded
         # No more lanes than trials, else as many as the cluster takes, now and when nodes join.
         lanes = min(resources.lanes or len(trials), len(trials))
+        self._order = PlanOrder(trials, resources, excluded)
         with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
             tune.run(
                 tune.with_parameters(Lane, shift=self.shift),
-                search_alg=Queue(PlanOrder(trials, resources, excluded), lanes),
+                search_alg=Queue(self._order, lanes),
                 reuse_actors=True,
                 max_failures=faults.trial_retries + faults.machine_retries + 1,
                 raise_on_failed_trial=False,
@@ -173,6 +175,9 @@ class Launch(Observer):
                 trial_dirname_creator=lambda trial: trial.trial_id,
                 verbose=0,
             )
+        self._order = None
+        for trial_id in list(self.relay.running):
+            self.relay.given_back(trial_id)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
         """Decides what follows. A trial that is given up gets its result here: a lane that is handed it
@@ -224,9 +229,9 @@ class Launch(Observer):
                     trial_id, "cancelled by `circuit-sweep cancel`", "cancelled", self.shift.resources
                 )
         self.stop.cancelled = asked.cancelled
-        retried = asked.retries != before.retries and self._retry_failed()
-        if asked.paused or retried:  # what changes nothing costs no running trial a restart
-            self.stop.replan = True
+        if asked.retries != before.retries:
+            self._retry_failed()
+        self.stop.replan = asked.paused
         self._say_what_is_missing()
 
     def _drain(self, names: frozenset[str]) -> None:
@@ -239,17 +244,17 @@ class Launch(Observer):
                 known = ", ".join(f"{one['name']} ({one['address']})" for one in live_nodes())
                 self._notice("drained", f"nothing: no live node is called {name}; there are {known}")
 
-    def _retry_failed(self) -> bool:
-        """Was there a failed trial?"""
+    def _retry_failed(self) -> None:
         again, moved = clear_the_way(self._looked_again(), self.runs, retry_failed=True)
         for trial in again.missing:
             if trial.trial_id in self.relay.ended or trial.trial_id not in self.left:
                 self.left[trial.trial_id] = trial
                 self._history.pop(trial.trial_id, None)
                 self.relay.again(trial.trial_id)
+                if self._order is not None:
+                    self._order.put(trial)
         self._supervisor.complete()
         self._notice("retried", f"{len(moved)} failed trials run again")
-        return bool(moved)
 
     def _looked_again(self) -> Plan:
         from orchestrator.planning.plan import plan

@@ -71,6 +71,12 @@ class PlanOrder(Searcher):
         told = {"resources": self._resources, "excluded": sorted(self._excluded)}
         return {"trial_id": trial.trial_id, "spec": trial.spec.plain()} | told
 
+    def put(self, trial: PlannedTrial) -> None:
+        """Adds a trial, unless Tune has it: one that was given up is still with Tune when it could be
+        tried again, and runs when a lane finds no result of it."""
+        if trial.trial_id not in {one.trial_id for one in (*self.left, *self._out.values())}:
+            self.left.append(trial)
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:

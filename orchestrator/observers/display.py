@@ -80,6 +80,7 @@ class Display(Observer):
         with self._lock:
             if not self._running and self._finished_here == 0:
                 self._first = self._clock()  # time left counts from the first trial, not from Ray's start
+            self._states.pop(trial_id, None)  # failed, and asked for again
             before = self._running.get(trial_id)
             self._running[trial_id] = Running(self._clock(), before.attempt if before else 1)
 
