@@ -164,8 +164,8 @@ def _told(
 
 
 def _untold(fault: Fault, one: Scene, running: Running) -> list[str]:
-    """failures.jsonl and events.jsonl must tell of the fault, once. On a disk that takes nothing, each of them
-    has the line or not, as its last block had room for it or not."""
+    """failures.jsonl and events.jsonl must tell of the fault, once. On a full disk each of them has the line
+    or not, as its last block had room for it or not."""
     kinds = [failure["kind"] for failure in one.failures(running.trial_id)]
     events = [event["kind"] for event in one.events()
               if event["event"] == "attempt_failed" and event["trial"] == running.trial_id]  # fmt: skip
