@@ -352,5 +352,11 @@ FAULTS: dict[str, Fault] = {
         again=("--retry-failed",),
         check=_not_given_up,
     ),
-    "nan": Fault("a trial's gates become NaN", method={"gate_lr": 1e38}, codes=(1,), check=_diverged_differs),
+    "nan": Fault(
+        "the gates of one trial after the other become NaN; that stops no sweep",
+        method={"gate_lr": 1e38},
+        faults={"identical_failures": 2},
+        codes=(1,),
+        check=_diverged_differs,
+    ),
 }

@@ -84,7 +84,9 @@ class Faults(Spec):
         description="a rank silent for this long is lost; default max(120, 20 median reports)",
     )
     identical_failures: int = Field(
-        default=5, ge=2, description="so many trials in a row that fail alike stop the sweep"
+        default=5,
+        ge=2,
+        description="so many trials given up in a row, all for the same reason, stop the sweep",
     )
     node_failures: int = Field(
         default=3, ge=1, description="a node on which so many trials failed is excluded"

@@ -124,8 +124,12 @@ def start_head(head: Head, cpus: int = CPUS) -> "subprocess.Popen[bytes]":
 def start_node(
     head: Head, host: str, cpus: int = 1, resources: Mapping[str, float] | None = None
 ) -> "subprocess.Popen[bytes]":
-    """`ray start --address`: another node of the head's cluster, at 127.0.0.`n`; returns when it is up."""
+    """`ray start --address`: another node of the head's cluster, at 127.0.0.`n`; returns when it is up.
+
+    In a folder of its own: else nodes of one host replace each other's copy of a job's working directory.
+    """
     options = [f"--address={head.address}", f"--resources={json.dumps(resources or {})}"]
+    options.append(f"--temp-dir={head.folder / host}")
     process, log, agent = _start(host, cpus, options, head.environment)
     _wait_for(host, agent, process, log)
     return process

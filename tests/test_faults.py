@@ -89,16 +89,27 @@ def test_retries_of_trials_and_of_machines_are_counted_apart(
     assert decision.stop == decision.exclude == ""
 
 
-def test_trials_that_fail_alike_in_a_row_stop_the_sweep() -> None:
+def test_trials_given_up_alike_in_a_row_stop_the_sweep() -> None:
     supervisor = Supervisor(Faults(identical_failures=3))
-    same = [failure("raised", "no module named x")]
+    same = [failure("raised", "no module named x")] * 2
     assert [supervisor.failed(trial, same).stop for trial in ("a", "a", "b")] == ["", "", ""], "two trials"
     assert supervisor.failed("c", same).stop == "3 trials in a row failed alike: no module named x"
     supervisor.complete()
     assert supervisor.failed("d", same).stop == "", "a trial that completes shows that others can"
     supervisor.failed("e", same)
-    supervisor.failed("f", [failure("lost")])
+    supervisor.failed("f", [failure("lost")] * 6)
     assert supervisor.failed("g", same).stop == "", "a failure of another kind ends the row"
+
+
+def test_attempts_that_are_tried_again_stop_no_sweep() -> None:
+    """A node that dies takes the trials of all its lanes with it; they go on elsewhere."""
+    supervisor = Supervisor(Faults(identical_failures=2))
+    for number in range(64):
+        assert supervisor.failed(f"t{number}", [failure("lost")]) == Decision()
+    given_up = [failure("raised", "no module named x")] * 2
+    assert supervisor.failed("a", given_up).stop == ""
+    assert supervisor.failed("b", [failure("lost")]).stop == "", "nor do they end a row"
+    assert supervisor.failed("c", given_up).stop == "2 trials in a row failed alike: no module named x"
 
 
 def test_a_node_on_which_three_trials_failed_is_excluded() -> None:

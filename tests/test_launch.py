@@ -189,6 +189,7 @@ def test_a_cancelled_trial_ends_at_its_next_step_and_runs_again_when_asked(
     helper.join()
     assert notes.heard.count("failed") == 2 and notes.heard.count("complete") == 3
     assert (outcome.complete, outcome.failed, outcome.unfinished) == (3, 0, 0)
+    assert results(runs, 3)[2].execution["attempt"] == 1, "who asks for others disturbs none that runs"
     cancelled = Folder.open(runs.path) / "trials" / trials[0]
     aside = TrialResult.model_validate_json(cancelled.read("result.json.failed-1") or b"")
     assert aside.error == "cancelled by `circuit-sweep cancel`"

@@ -100,12 +100,12 @@ def test_a_dead_node_gives_its_trials_back(runs: Folder, head: Head) -> None:
 def test_a_cluster_that_is_too_small_is_waited_for_and_new_nodes_take_trials(
     runs: Folder, head: Head
 ) -> None:
-    runs.write("fault.json", json.dumps({"slow": [0, 1, 2, 3]}).encode())
+    runs.write("fault.json", json.dumps({"slow": list(range(8))}).encode())
     with ray_node(head, "127.0.0.3"):
         with driver(runs, 1, head, ranks=2) as process:
             said, _ = process.communicate(timeout=LIMIT)
             assert process.returncode != 0 and "found room for 1" in said and "(--wait)" in said
-        with driver(runs, 4, head, ranks=1, custom_per_rank={"rare": 1}, launch={"wait": True}) as process:
+        with driver(runs, 8, head, ranks=1, custom_per_rank={"rare": 1}, launch={"wait": True}) as process:
             assert until(lambda: any(event["event"] == "sweep_waiting" for event in events(runs)))
             (waiting,) = (event["text"] for event in events(runs) if event["event"] == "sweep_waiting")
             assert "1 CPU, 1 rare each; what is missing for 1 of them is not there yet" in waiting
@@ -114,21 +114,56 @@ def test_a_cluster_that_is_too_small_is_waited_for_and_new_nodes_take_trials(
                 with ray_node(head, "127.0.0.5", resources={"rare": 1}):
                     said = ended(process)
     assert len({node for place in started(runs) for node in place}) == 2, said
-    assert [result.status for result in results(runs, 4)] == ["complete"] * 4
+    assert [result.status for result in results(runs, 8)] == ["complete"] * 8
 
 
-def test_a_drained_node_gets_no_more_trials(runs: Folder, head: Head) -> None:
-    runs.write("fault.json", json.dumps({"slow": [0, 1, 2, 3]}).encode())
-    with ray_node(head, "127.0.0.3"), ray_node(head, "127.0.0.4"), driver(runs, 4, head, lanes=2) as process:
-        assert until(lambda: len({node for place in started(runs) for node in place}) == 2)
-        before = len(started(runs))
+def attempts_by_node(runs: Folder) -> dict[str, list[tuple[str, int]]]:
+    """Trial and attempt of what each node was given, in order, for trials of one rank."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for event in events(runs):
+        if event["event"] == "trial_started":
+            found.setdefault(event["ranks"][0]["node"], []).append((event["trial"], event["attempt"]))
+    return found
+
+
+@pytest.mark.parametrize("lanes", [{"lanes": 2}, {}], ids=["in the driver", "in Ray"])
+def test_a_drained_node_gets_no_more_trials_and_no_other_node_loses_one(
+    runs: Folder, head: Head, lanes: dict[str, int]
+) -> None:
+    """Trials that have no place yet wait in the driver, or all of them in Ray."""
+    runs.write("fault.json", json.dumps({"slow": [0, 1, 2, 3, 4]}).encode())
+    with ray_node(head, "127.0.0.3"), ray_node(head, "127.0.0.4"), driver(runs, 5, head, **lanes) as process:
+        assert until(lambda: len(attempts_by_node(runs)) == 2)
+        before = attempts_by_node(runs)
         Control(drained=frozenset({"127.0.0.4"})).write(runs / "standin")
         ended(process)
     (drained,) = (event["node"] for event in events(runs) if event["event"] == "sweep_drained")
-    assert drained in {node for place in started(runs)[:before] for node in place}
-    assert drained not in {node for place in started(runs)[before:] for node in place}
-    assert all(result.status == "complete" for result in results(runs, 4))
+    ((moved, _),) = before[drained]
+    after = attempts_by_node(runs)
+    assert after.pop(drained) == before[drained]
+    (others,) = after.values()
+    assert sorted(attempt for _, attempt in others) == [1, 1, 1, 1, 2], "no other trial was restarted"
+    assert (moved, 2) in others
+    (back,) = (event["trial"] for event in events(runs) if event["event"] == "trial_given_back")
+    assert back == moved
+    done = {result.trial_id: result for result in results(runs, 5)}
+    assert [result.status for result in done.values()] == ["complete"] * 5
+    assert done[moved].execution["resumed_at"] >= 1
     assert not [event for event in events(runs) if event["event"] == "attempt_failed"]
+
+
+def test_an_excluded_node_costs_no_trial_of_another_node_its_attempt(runs: Folder, head: Head) -> None:
+    runs.write("fault.json", json.dumps({"slow": [0, 1], "kill": [0]}).encode())
+    bad = {"node_failures": 1}
+    nodes = ray_node(head, "127.0.0.3"), ray_node(head, "127.0.0.4")
+    with nodes[0], nodes[1], driver(runs, 2, head, lanes=2, faults=bad) as process:
+        ended(process)
+    (excluded,) = (event["node"] for event in events(runs) if event["event"] == "sweep_excluded")
+    killed, other = results(runs, 2)
+    given = attempts_by_node(runs)
+    assert given.pop(excluded) == [(killed.trial_id, 1)]
+    assert list(given.values()) == [[(other.trial_id, 1), (killed.trial_id, 2)]]
+    assert other.execution["resumed_at"] == 0 and killed.execution["resumed_at"] >= 1
 
 
 def test_a_frozen_rank_on_another_node_is_named_and_leaves_no_process(runs: Folder, head: Head) -> None:

@@ -51,7 +51,7 @@ def test_every_event_is_one_line_that_says_who_where_and_why(tmp_path: Path) -> 
 
 def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
     planned = plan(sweep(3), Folder.open(tmp_path))
-    first, second, _ = planned.trials
+    first, second, third = planned.trials
     metrics = Metrics(planned, 0)
     try:
         with pytest.raises(SpecError, match=f"--metrics-port: 127.0.0.1:{metrics.port} cannot be used"):
@@ -64,6 +64,8 @@ def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
         metrics.on_progress(first.trial_id, Progress(5, 5))
         metrics.on_result(first.trial_id, trial(first.trial_id, 0, []))
         metrics.on_result(second.trial_id, failed(second.trial_id))  # another driver's
+        metrics.on_start(third.trial_id, third.spec)
+        metrics.on_given_back(third.trial_id)
         page = urllib.request.urlopen(metrics.url, timeout=10).read().decode()
     finally:
         metrics.close()
@@ -131,6 +133,23 @@ def test_silence_is_told_once_and_again_after_progress(webhook: tuple[str, list[
     assert len(told) == 1
     alerts.on_progress("t", Progress(1, 2))
     assert len(heard(told, 2)) == 2
+    alerts.close()
+
+
+def test_a_pause_is_no_silence_and_none_is_told_when_it_ends(
+    webhook: tuple[str, list[dict[str, Any]]],
+) -> None:
+    url, told = webhook
+    now = [0.0]
+    alerts = Alerts("demo", Faults(alert_silent_minutes=0.002), url, clock=lambda: now[0])
+    alerts.on_notice(Notice("paused", ""))
+    now[0] = 9e4
+    time.sleep(0.4)
+    alerts.on_notice(Notice("resumed", ""))
+    time.sleep(0.4)
+    assert told == []
+    now[0] += 60
+    assert [one["text"] for one in heard(told, 1)] == ["circuit-sweep demo: no progress for 1 min"]
     alerts.close()
 
 

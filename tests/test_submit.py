@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.submit import submit, upload_bytes
-from tests.ray_cluster import Head, ray_head
+from tests.ray_cluster import Head, ray_head, ray_node
 from trainers.folder import Folder
 from trainers.spec import SpecError
 
@@ -160,3 +160,17 @@ def test_a_driver_outside_joins_the_cluster(project: Path, head: Head) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((project / "here" / "trials").glob("*/result.json"))) == 2
+
+
+@pytest.mark.slow
+def test_a_job_runs_on_several_nodes(project: Path, head: Head) -> None:
+    """Each node unpacks the working directory for itself; the driver's stays as it is."""
+    spread = "{ranks: 2, placement: STRICT_SPREAD, custom_per_rank: {far: 1}}"
+    (project / "sweeps" / "job.yaml").write_text(SWEEP.replace("{lanes: 1}", spread))
+    command = [sys.executable, "-m", "orchestrator", "submit", "sweeps/job.yaml", "--no-report"]
+    command += ["--runs", str(project / "results-here"), "--address", head.dashboard]
+    far = {"far": 1.0}
+    with ray_node(head, "127.0.0.3", resources=far), ray_node(head, "127.0.0.4", resources=far):
+        done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((project / "results-here" / "trials").glob("*/result.json"))) == 2

@@ -347,12 +347,8 @@ def _initialize(
 
 
 def _deepspeed() -> Any:
-    """deepspeed, quiet, without the shared-memory op that it would compile for a minute."""
-    import logging
-
+    """deepspeed, without the shared-memory op that it would compile for a minute."""
     import deepspeed
-    from deepspeed.utils import logger
 
-    logger.setLevel(logging.WARNING)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[attr-defined]
     return deepspeed

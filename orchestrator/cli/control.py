@@ -86,7 +86,7 @@ def retry(runs: str, sweep: str | None, failed: bool) -> None:
     from orchestrator.control import Control
 
     home, driver = _driven(runs, sweep)
-    _ask(home, retries=Control.read(home).retries + 1)
+    _ask(home, cancelled=frozenset(), retries=Control.read(home).retries + 1)
     _said(driver, "runs its failed trials again")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import ray
+from ray._private import state as ray_state
 from ray._private import worker as ray_worker
 from ray._private.authentication.authentication_token_setup import (
     logger as token_log,
@@ -87,7 +88,7 @@ def use_token_if_there_is_one() -> None:
 
 def live_nodes(excluded: Collection[str] = ()) -> list[Node]:
     """The nodes of the connected cluster that are alive, but for those with these ids."""
-    free = ray.state.available_resources_per_node()
+    free = ray_state.available_resources_per_node()
     return [
         {
             "id": node["NodeID"],

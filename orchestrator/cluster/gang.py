@@ -62,7 +62,7 @@ class Gang:
     places: Sequence[Place]
 
     @classmethod
-    def gather(cls, resources: Resources, home: str, code: str, work: str) -> Self:
+    def gather(cls, resources: Resources, home: str, code: str, work: str, verbose: bool) -> Self:
         """Starts one rank in each bundle of this lane's placement group and joins them.
 
         Raises GangLost when one does not come up; none is left then.
@@ -83,7 +83,7 @@ class Gang:
                 memory=bundle.get("memory"),
                 resources=custom or None,
             )
-            ranks.append(actor.remote(number, resources, home, code))
+            ranks.append(actor.remote(number, resources, home, code, verbose))
         gang = cls(ranks, _expected(group, resources.ranks))
         try:
             processes = gang.all("process", (), JOIN_LIMIT)
@@ -169,6 +169,13 @@ class Gang:
         place = self.places[number]
         causes = "\n\n".join(text for _, _, text in died + raised)
         return Failure(kind=kind, cause=causes, ranks=(number,), node=place.node, host=place.host)
+
+
+def lane_nodes() -> set[str]:
+    """Ids of the nodes on which this lane's ranks run, or will."""
+    group = get_current_placement_group()
+    assert group is not None, "a lane runs in its own placement group"
+    return set(placement_group_table(group)["bundles_to_node_id"].values())
 
 
 def _expected(group: Any, ranks: int) -> list[Place]:

@@ -5,6 +5,7 @@ itself counts, places and frees whole gangs. Between two steps nothing is in fli
 stopped there without leaving a rank behind in a collective.
 """
 
+import json
 import statistics
 import time
 import uuid
@@ -16,7 +17,7 @@ from typing import Any
 from ray import tune
 
 from orchestrator.attempt import Attempt, Owner
-from orchestrator.cluster.gang import Gang, GangLost
+from orchestrator.cluster.gang import Gang, GangLost, lane_nodes
 from orchestrator.cluster.rank import Place
 from orchestrator.faults import Failure, Faults, Kind
 from orchestrator.lease import elsewhere
@@ -54,6 +55,7 @@ class Shift:
     home: str  # the driver's working directory
     work: str  # "module:class" of what a rank runs
     code: str  # the version of this code, for result.json
+    verbose: bool = False  # ranks print to their logs and to Ray, and libraries say more
 
 
 def bundles(resources: Resources, excluded: Sequence[str] = ()) -> tune.PlacementGroupFactory:
@@ -75,12 +77,18 @@ def stall_limit(faults: Faults, intervals: Sequence[float]) -> float:
 
 
 class Lane(tune.Trainable):
-    """Config: {"trial_id", "spec"}. A result's "reports" are the Progress of rank 0 since the last one,
-    its "places" where the ranks run, once per attempt.
+    """Config: {"trial_id", "spec"}, and "resources" and "excluded" for `bundles`. A result's "reports" are
+    the Progress of rank 0 since the last one, its "places" where the ranks run, once per attempt;
+    "given_back" is true when the lane left the trial to another one.
 
     Everything that can fail happens inside `step`: Tune retries a failed step on a fresh lane, but
     hangs when `reset_config` fails.
     """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Of one trial: trials that come after a node was excluded ask for other nodes."""
+        return bundles(Resources.model_validate_json(json.dumps(config["resources"])), config["excluded"])
 
     def setup(self, config: dict[str, Any], shift: Shift) -> None:
         self._shift = shift
@@ -88,11 +96,16 @@ class Lane(tune.Trainable):
         self._gang: Gang | None = None
         self._served = 0  # trials, by the present ranks
         self._first_rss: int | None = None  # bytes of the largest rank after its first trial
+        self._avoided: frozenset[str] = frozenset()
         self._next_trial(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._next_trial(new_config)
         return True
+
+    def avoid(self, nodes: Sequence[str]) -> None:
+        """From the next step on the lane takes no trial on these nodes, and gives back the one it has."""
+        self._avoided = frozenset(nodes)
 
     def step(self) -> dict[str, Any]:
         try:
@@ -128,7 +141,11 @@ class Lane(tune.Trainable):
     def _step(self) -> dict[str, Any]:
         enough = time.monotonic() + STEP_SECONDS
         folder = self._runs / "trials" / self._trial["trial_id"]
-        said: dict[str, Any] = {"trial": self._trial["trial_id"], "reports": [], "done": False}
+        said: dict[str, Any] = {"trial": self._trial["trial_id"], "reports": []}
+        said |= {"done": False, "given_back": False}
+        if self._avoided and self._avoided & lane_nodes():
+            self.cleanup()  # ranks that end by themselves leave a checkpoint
+            return said | {"done": True, "given_back": True}
         if not self._begun:
             if folder.exists("result.json") or elsewhere(folder, self._runs, self._shift.owner):
                 return said | {"done": True}  # another driver was faster
@@ -152,7 +169,7 @@ class Lane(tune.Trainable):
             self._gang.close()
             self._gang = None
         if self._gang is None:
-            self._gang = Gang.gather(shift.resources, shift.home, shift.code, shift.work)
+            self._gang = Gang.gather(shift.resources, shift.home, shift.code, shift.work, shift.verbose)
             self._served, self._first_rss = 0, None
         self._attempt = Attempt.begin(folder, self._trial["spec"], shift.owner).attempt
         self._gang.all("begin", (self._trial["spec"], folder.location, self._attempt), LOAD_LIMIT)

@@ -15,10 +15,10 @@ from ray import tune
 
 from orchestrator.attempt import Owner
 from orchestrator.cluster.connection import cluster, live_nodes, missing, nodes_called
-from orchestrator.cluster.lane import Lane, Shift, bundles
+from orchestrator.cluster.lane import Lane, Shift
 from orchestrator.cluster.relay import Relay
 from orchestrator.cluster.room import fits, require_room
-from orchestrator.cluster.scheduling import POLL_SECONDS, PlanOrder, Stop, Watch, Why
+from orchestrator.cluster.scheduling import POLL_SECONDS, PlanOrder, Queue, Stop, Watch, Why
 from orchestrator.cluster.supervisor import Decision, Supervisor
 from orchestrator.code_version import code_version
 from orchestrator.control import Control
@@ -72,7 +72,9 @@ def run(
     sweep, stop = plan.sweep, Stop(max_hours)
     relay = Relay(runs, {trial.trial_id: trial.spec for trial in plan.trials})
     owner = Owner(sweep=sweep.name, host=socket.gethostname(), pid=os.getpid())
-    shift = Shift(runs.location, sweep.resources, sweep.faults, owner, os.getcwd(), work, code_version())
+    shift = Shift(
+        runs.location, sweep.resources, sweep.faults, owner, os.getcwd(), work, code_version(), verbose
+    )
     launch = Launch(plan, runs, shift, relay, stop, wait)
     relay.observers += [*observers, launch]
     with contextlib.ExitStack() as stack:
@@ -95,7 +97,7 @@ def run(
 @dataclass
 class Launch(Observer):
     """The rounds of one launch: each is a Ray Tune run over the trials that are left and free. A round ends
-    early when something changes where or which trials run; lanes then leave their trials at a checkpoint."""
+    early when people pause the sweep; lanes then leave their trials at a checkpoint."""
 
     plan: Plan
     runs: Folder
@@ -105,6 +107,7 @@ class Launch(Observer):
     wait: bool
     left: dict[str, PlannedTrial] = field(init=False)
     _supervisor: Supervisor = field(init=False)
+    _order: PlanOrder | None = None  # of the present round
     _asked: Control = Control()
     _history: dict[str, list[Failure]] = field(default_factory=dict)
     _idle_since: float | None = None  # no trial ran since; monotonic
@@ -153,26 +156,28 @@ class Launch(Observer):
 
     def _round(self, trials: list[PlannedTrial]) -> None:
         """One Ray Tune run; its own record of it is thrown away."""
-        resources, faults = self.shift.resources, self.shift.faults
+        resources, faults, excluded = self.shift.resources, self.shift.faults, self._supervisor.excluded
+        # No more lanes than trials, else as many as the cluster takes, now and when nodes join.
+        lanes = min(resources.lanes or len(trials), len(trials))
+        self._order = PlanOrder(trials, resources, excluded)
         with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
             tune.run(
                 tune.with_parameters(Lane, shift=self.shift),
-                resources_per_trial=bundles(resources, sorted(self._supervisor.excluded)),
-                search_alg=PlanOrder(trials),
-                num_samples=len(trials),
-                # No more than trials, else as many as the cluster takes, now and when nodes join.
-                max_concurrent_trials=min(resources.lanes or len(trials), len(trials)),
+                search_alg=Queue(self._order, lanes),
                 reuse_actors=True,
                 max_failures=faults.trial_retries + faults.machine_retries + 1,
                 raise_on_failed_trial=False,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[Watch(self.relay, self._failed)],
+                callbacks=[Watch(self.relay, self._failed, excluded)],
                 stop=self.stop,
                 storage_path=scratch,
                 name="sweep",
                 trial_dirname_creator=lambda trial: trial.trial_id,
                 verbose=0,
             )
+        self._order = None
+        for trial_id in list(self.relay.running):
+            self.relay.given_back(trial_id)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
         """Decides what follows. A trial that is given up gets its result here: a lane that is handed it
@@ -189,16 +194,13 @@ class Launch(Observer):
             self.relay.give_up(trial_id, failure.cause, decision.give_up, self.shift.resources)
         if decision.exclude:
             self._notice("excluded", _excluded(failure, decision.exclude), decision.exclude)
-            self.stop.replan = True
         self._stop_for(decision, failure)
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
-        """A trial that ended by itself tells whether trials can be complete at all."""
+        """A trial that is complete shows that others can be. One that diverged shows nothing: that is its
+        answer, and all seeds of a learning rate may give it."""
         if result.status == "complete":
             self._supervisor.complete()
-        elif "given_up" not in result.execution:
-            failure = Failure(kind="raised", cause=result.error or "no reason given")
-            self._stop_for(self._supervisor.failed(trial_id, [failure]), failure)
 
     def _stop_for(self, decision: Decision, failure: Failure) -> None:
         if decision.stop and not self.stop.why:
@@ -220,21 +222,19 @@ class Launch(Observer):
             self._notice(
                 "paused" if asked.paused else "resumed", "by `circuit-sweep pause`" if asked.paused else ""
             )
-        drained = self._drain(asked.drained - before.drained)
+        self._drain(asked.drained - before.drained)
         for trial_id in asked.cancelled - before.cancelled:
             if trial_id in self.left:
                 self.relay.give_up(
                     trial_id, "cancelled by `circuit-sweep cancel`", "cancelled", self.shift.resources
                 )
         self.stop.cancelled = asked.cancelled
-        retried = asked.retries != before.retries and self._retry_failed()
-        if asked.paused or drained or retried:  # what changes nothing costs no running trial a restart
-            self.stop.replan = True
+        if asked.retries != before.retries:
+            self._retry_failed()
+        self.stop.replan = asked.paused
         self._say_what_is_missing()
 
-    def _drain(self, names: frozenset[str]) -> bool:
-        """Was there such a node?"""
-        found = False
+    def _drain(self, names: frozenset[str]) -> None:
         for name in names:
             nodes = nodes_called(name)
             for node in nodes:
@@ -243,19 +243,18 @@ class Launch(Observer):
             if not nodes:
                 known = ", ".join(f"{one['name']} ({one['address']})" for one in live_nodes())
                 self._notice("drained", f"nothing: no live node is called {name}; there are {known}")
-            found = found or bool(nodes)
-        return found
 
-    def _retry_failed(self) -> bool:
-        """Was there a failed trial?"""
+    def _retry_failed(self) -> None:
         again, moved = clear_the_way(self._looked_again(), self.runs, retry_failed=True)
         for trial in again.missing:
             if trial.trial_id in self.relay.ended or trial.trial_id not in self.left:
                 self.left[trial.trial_id] = trial
                 self._history.pop(trial.trial_id, None)
                 self.relay.again(trial.trial_id)
+                if self._order is not None:
+                    self._order.put(trial)
+        self._supervisor.complete()
         self._notice("retried", f"{len(moved)} failed trials run again")
-        return bool(moved)
 
     def _looked_again(self) -> Plan:
         from orchestrator.planning.plan import plan
@@ -285,7 +284,7 @@ class Launch(Observer):
 def _excluded(failure: Failure, node: str) -> str:
     return (
         f"node {failure.host or node} gets no more trials, after {failure.headline[:200]} "
-        "(running trials go on from their checkpoints, elsewhere where they ran there)"
+        "(trials that run there go on elsewhere, from their checkpoints)"
     )
 
 

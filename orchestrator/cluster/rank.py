@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import logging
 import os
 import socket
+import subprocess
 import sys
 import traceback
 import warnings
@@ -34,10 +36,11 @@ class Rank:
     """A thin shell around trainers.worker.Worker; every rank gets the same calls in lockstep.
 
     `home` is the driver's working directory: relative paths in specs mean the same here. `code` is the
-    version of this code, for the trial's record.
+    version of this code, for the trial's record. When `verbose`, libraries say all they have to say, and
+    what goes to a trial's log goes to Ray, too.
     """
 
-    def __init__(self, rank: int, resources: Resources, home: str, code: str) -> None:
+    def __init__(self, rank: int, resources: Resources, home: str, code: str, verbose: bool = False) -> None:
         self._rank = rank
         self._resources = resources
         self._worker: Any = None
@@ -46,8 +49,11 @@ class Rank:
         threads = str(resources.threads)
         os.environ.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
         os.environ[COMMIT_VARIABLE] = code
-        # DeepSpeed calls deprecated names at every step; that would be all that a trial's log shows.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+        self._screen = os.dup(1) if verbose else None
+        if verbose:
+            os.environ["TRANSFORMERS_VERBOSITY"] = "info"
+        else:  # DeepSpeed calls deprecated names at every step; that would be all that a trial's log shows
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         if not resources.gpus_per_rank:
             os.environ["DS_ACCELERATOR"] = "cpu"
 
@@ -75,6 +81,10 @@ class Rank:
         module, name = work.split(":")
         work_class = getattr(importlib.import_module(module), name)
         self._worker = work_class(self._rank, self._resources.ranks, address, port, self._resources)
+        if self._screen is not None:
+            deepspeed = logging.getLogger("DeepSpeed")
+            for one in (deepspeed, *deepspeed.handlers):
+                one.setLevel(logging.INFO)
 
     def begin(self, spec: dict[str, Any], folder: str, attempt: int) -> None:
         if "://" not in folder:
@@ -95,8 +105,20 @@ class Rank:
         sys.stderr.flush()
         path.parent.mkdir(parents=True, exist_ok=True)
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        if self._screen is None:
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+        else:  # a process of its own: it ends, with all written, when nobody holds its input any more
+            tee = subprocess.Popen(
+                ["tee", "-a", f"/dev/fd/{log}"],
+                stdin=subprocess.PIPE,
+                stdout=self._screen,
+                pass_fds=(log,),
+            )
+            assert tee.stdin is not None
+            with tee.stdin as end:
+                os.dup2(end.fileno(), 1)
+                os.dup2(end.fileno(), 2)
         os.close(log)
 
 

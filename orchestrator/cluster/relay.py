@@ -41,6 +41,8 @@ class Relay:
     def start(self, trial_id: str) -> None:
         if trial_id in self.ended:  # given up; Tune hands it to a lane once more, which finds its result
             return
+        if trial_id in self.running:
+            return
         self.running.add(trial_id)
         self._tell(lambda observer: observer.on_start(trial_id, self._specs[trial_id]))
 
@@ -49,6 +51,12 @@ class Relay:
 
     def placed(self, trial_id: str, attempt: int, places: "Sequence[Place]") -> None:
         self._tell(lambda observer: observer.on_place(trial_id, attempt, places))
+
+    def given_back(self, trial_id: str) -> None:
+        """Its lane left it at a checkpoint; nothing is told of a trial that no lane has begun."""
+        if trial_id in self.running:
+            self.running.remove(trial_id)
+            self._tell(lambda observer: observer.on_given_back(trial_id))
 
     def failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         """Writes the failure down, and tells of it."""

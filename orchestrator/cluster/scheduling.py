@@ -2,12 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ray import tune
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 from orchestrator import faults
 from orchestrator.cluster.rank import Place
@@ -15,6 +15,7 @@ from orchestrator.cluster.relay import Relay
 from orchestrator.faults import Failure
 from orchestrator.planning.plan import PlannedTrial
 from trainers.progress import Progress
+from trainers.resources import Resources
 
 Why = Literal["", "interrupted", "max_hours", "storage", "failing"]
 POLL_SECONDS = 2.0
@@ -53,22 +54,36 @@ class Stop(tune.Stopper):
 
 
 class PlanOrder(Searcher):
-    """Hands trials to Tune in plan order, so that a lane seldom has to load another model."""
+    """Hands trials to Tune in plan order, so that a lane seldom has to load another model. A trial that its
+    lane gave back is handed out next, with what is `excluded` (Ray node ids) by then."""
 
-    def __init__(self, trials: Sequence[PlannedTrial]) -> None:
+    def __init__(
+        self, trials: Sequence[PlannedTrial], resources: Resources, excluded: Collection[str]
+    ) -> None:
         super().__init__()
-        self._left = deque(trials)
+        self.left = deque(trials)
+        self._out: dict[str, PlannedTrial] = {}  # by Tune's id
+        self._resources = resources.plain()
+        self._excluded = excluded
 
     def suggest(self, trial_id: str) -> Any:
-        if not self._left:
-            return Searcher.FINISHED
-        trial = self._left.popleft()
-        return {"trial_id": trial.trial_id, "spec": trial.spec.plain()}
+        trial = self._out[trial_id] = self.left.popleft()
+        told = {"resources": self._resources, "excluded": sorted(self._excluded)}
+        return {"trial_id": trial.trial_id, "spec": trial.spec.plain()} | told
+
+    def put(self, trial: PlannedTrial) -> None:
+        """Adds a trial, unless Tune has it: one that was given up is still with Tune when it could be
+        tried again, and runs when a lane finds no result of it."""
+        if trial.trial_id not in {one.trial_id for one in (*self.left, *self._out.values())}:
+            self.left.append(trial)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """The order does not depend on results."""
+        trial = self._out.pop(trial_id)
+        if not error and result and result.get("given_back"):
+            self.left.appendleft(trial)
 
     def save(self, checkpoint_path: str) -> None:
         """The trial folders are the truth."""
@@ -77,21 +92,43 @@ class PlanOrder(Searcher):
         raise AssertionError("a sweep goes on from its trial folders, never from Tune's own state")
 
 
-class Watch(tune.Callback):
-    """Hands what Tune hears from lanes to the relay, and failures to `on_failure`."""
+class Queue(SearchGenerator):
+    """Is finished whenever no trial is left to hand out: lanes that are out of work then end. It goes on
+    when a trial comes back."""
 
-    def __init__(self, relay: Relay, on_failure: Callable[[str, Failure], None]) -> None:
+    def __init__(self, order: PlanOrder, lanes: int) -> None:
+        super().__init__(ConcurrencyLimiter(order, max_concurrent=lanes))
+        self._order = order
+
+    def is_finished(self) -> bool:
+        return self._finished or not self._order.left
+
+
+class Watch(tune.Callback):
+    """Hands what Tune hears from lanes to the relay, and failures to `on_failure`; tells lanes which nodes
+    are `excluded`."""
+
+    def __init__(
+        self, relay: Relay, on_failure: Callable[[str, Failure], None], excluded: Collection[str]
+    ) -> None:
         self._relay = relay
         self._on_failure = on_failure
+        self._excluded = excluded
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._relay.start(trial.config["trial_id"])
+        self._tell_lane(trial)
+        if set(self._excluded) <= set(trial.config["excluded"]):  # else its lane may be on such a node
+            self._relay.start(trial.config["trial_id"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         trial_id = trial.config["trial_id"]
+        self._tell_lane(trial)
+        if result["given_back"]:
+            self._relay.given_back(trial_id)
         if "places" in result:
+            self._relay.start(trial_id)
             self._relay.placed(trial_id, result["attempt"], [Place(**place) for place in result["places"]])
         for report in result["reports"]:
             self._relay.progress(trial_id, Progress(**report))
@@ -104,6 +141,11 @@ class Watch(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._on_failure(trial.config["trial_id"], _failure(trial))
+
+    def _tell_lane(self, trial: Any) -> None:
+        """Before its next step: an actor does what it is told in order."""
+        if self._excluded:
+            trial.temporary_state.ray_actor.avoid.remote(sorted(self._excluded))
 
 
 def _failure(trial: Any) -> Failure:

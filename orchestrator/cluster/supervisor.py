@@ -22,12 +22,13 @@ class Supervisor:
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
-        self._in_a_row: dict[str, str] = {}  # trials that failed alike and last, with how
+        self._in_a_row: set[str] = set()  # trials given up, alike and one after the other
+        self._likeness = ""  # theirs
         self._on_node: dict[str, dict[str, Failure]] = defaultdict(dict)  # node -> trial id -> failure
         self.excluded: set[str] = set()
 
     def complete(self) -> None:
-        """A trial came to its end."""
+        """A trial came to its end, or people say that the cause of the failures is gone."""
         self._in_a_row.clear()
 
     def failed(
@@ -43,14 +44,13 @@ class Supervisor:
         if failure.kind == "storage":
             return Decision(stop=failure.headline)
         actions = ruled(self._faults.log_rules, [*failure.cause.splitlines(), *lines])
-        alike = {one: likeness for one, likeness in self._in_a_row.items() if likeness == failure.likeness}
-        self._in_a_row = alike | {trial_id: failure.likeness}
         if failure.node:
             self._on_node[failure.node][trial_id] = failure
+        give_up = self._given_up(history, actions)
         return Decision(
-            give_up=self._given_up(history, actions),
+            give_up=give_up,
             exclude=self._excluded(failure.node, "exclude_node" in actions, nodes),
-            stop=self._broken(failure),
+            stop=self._broken(trial_id, failure) if give_up else "",
         )
 
     def _given_up(self, history: Sequence[Failure], actions: Collection[str]) -> str:
@@ -87,8 +87,13 @@ class Supervisor:
         here = self._on_node[node].values()
         return sum(not failure.own or failure.likeness not in elsewhere for failure in here)
 
-    def _broken(self, failure: Failure) -> str:
-        """Trials that fail alike one after the other mean that the next would fail, too."""
+    def _broken(self, trial_id: str, failure: Failure) -> str:
+        """Trials given up alike one after the other mean that the next would be, too. Attempts that are
+        tried again do not count: one lost node ends those of all its lanes at once."""
+        if failure.likeness != self._likeness:
+            self._in_a_row.clear()
+        self._likeness = failure.likeness
+        self._in_a_row.add(trial_id)
         alike = len(self._in_a_row)
         if alike < self._faults.identical_failures:
             return ""

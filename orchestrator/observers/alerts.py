@@ -59,7 +59,7 @@ class Alerts(Observer):
 
     def on_notice(self, notice: Notice) -> None:
         if notice.kind in ("paused", "resumed"):
-            self._paused = notice.kind == "paused"
+            self._last, self._paused = self._clock(), notice.kind == "paused"
         if notice.kind in ("stopped", "excluded"):
             self._call(notice.kind, notice.text)
 

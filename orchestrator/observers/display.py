@@ -80,6 +80,7 @@ class Display(Observer):
         with self._lock:
             if not self._running and self._finished_here == 0:
                 self._first = self._clock()  # time left counts from the first trial, not from Ray's start
+            self._states.pop(trial_id, None)  # failed, and asked for again
             before = self._running.get(trial_id)
             self._running[trial_id] = Running(self._clock(), before.attempt if before else 1)
 
@@ -92,6 +93,10 @@ class Display(Observer):
             running.attempt, running.progress = running.attempt + 1, None
         text = f"{ENDED[failure.kind]}, will be tried again: {failure.headline[:200]}"
         self._line(f"↻ {self._name(trial_id)}: {text}", "yellow")
+
+    def on_given_back(self, trial_id: str) -> None:
+        with self._lock:
+            self._running.pop(trial_id, None)
 
     def on_notice(self, notice: Notice) -> None:
         if notice.kind in ("paused", "resumed"):

@@ -32,6 +32,9 @@ class EventLog(Observer):
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         self._write("attempt_failed", trial=trial_id, again=again, **failure.model_dump(exclude={"time"}))
 
+    def on_given_back(self, trial_id: str) -> None:
+        self._write("trial_given_back", trial=trial_id)
+
     def on_result(self, trial_id: str, result: TrialResult) -> None:
         execution = result.execution
         self._write(

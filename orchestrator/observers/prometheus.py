@@ -62,6 +62,10 @@ class Metrics(Observer):
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         self._failures.labels(self._sweep, failure.kind).inc()
 
+    def on_given_back(self, trial_id: str) -> None:
+        if self._at.pop(trial_id, None) is not None:
+            self._move("running", "waiting")
+
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         self._steps.inc(max(0, progress.step - self._at.get(trial_id, 0)))
         self._at[trial_id] = progress.step
