@@ -1,13 +1,15 @@
 """Tracr tasks: every input of a compiled program's domain, with a known circuit."""
 
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from model_patches.tracr import TracrProgram
 from trainers.data import Example
+from trainers.outside import read_json
 from trainers.tasks.base import SPLITS, Dataset, Task
 
 if TYPE_CHECKING:
@@ -83,4 +85,11 @@ class TracrTask(Task):
 
 def _numerical(model: "ModelSpec") -> bool:
     assert model.program is not None, "checked by check()"
-    return TracrProgram.builtin(model.program).kind == "numerical"
+    return _kind(model.files()[0]) == "numerical"
+
+
+@lru_cache
+def _kind(description: Path) -> str:
+    """`categorical` or `numerical`, of a shipped program, whose files do not change: a plan asks for
+    each of its trials, and needs no weights for it."""
+    return read_json(description)["kind"]
