@@ -10,6 +10,7 @@ import pytest
 from orchestrator.sweep import SweepSpec
 from orchestrator.yaml_source import write_yaml
 from tests.run_folders import Runs, point, trial
+from tests.tiny_models import save_tiny
 
 HEAVY = ("torch", "transformers", "deepspeed", "ray", "mlflow", "datasets", "pandas", "matplotlib")
 SWEEP = {
@@ -53,9 +54,11 @@ def test_a_plan(spec: Path, tmp_path: Path) -> None:
     assert loaded_by("plan", str(spec), "--runs", str(tmp_path / "runs")) == []
 
 
-def test_a_plan_for_a_language_model(models: dict[str, str], tmp_path: Path) -> None:
+def test_a_plan_for_a_language_model(tmp_path: Path) -> None:
     """Its tokenizer is looked for, not loaded; its config and the headers of its weights are read."""
-    base = {"model": {"path": models["gpt2"]}, "task": {"name": "ioi"}}
+    model = save_tiny("gpt2", tmp_path / "tiny")
+    (model / "tokenizer.json").write_text("{}")
+    base = {"model": {"path": str(model)}, "task": {"name": "ioi"}}
     path = tmp_path / "q.yaml"
     path.write_text(write_yaml(SWEEP | {"base": base}))
     assert loaded_by("plan", str(path), "--runs", str(tmp_path / "runs")) == []
