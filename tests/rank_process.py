@@ -25,7 +25,7 @@ class TellingWorker(Worker):
             told = {
                 "mlflow": sorted(name for name in sys.modules if name.partition(".")[0] == "mlflow"),
                 "torch threads": torch.get_num_threads(),
-                "variables": [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "MKL", "OPENBLAS")],
+                "variables": [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "MKL")],
             }
             Path(self.folder, TOLD).write_text(json.dumps(told))
         return progress

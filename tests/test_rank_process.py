@@ -52,4 +52,4 @@ def test_no_mlflow_and_no_more_threads_than_cores(
     assert [one["mlflow"] for one in told] == [[], []]
     assert os.cpu_count() != 1  # else the numbers below say nothing
     assert [one["torch threads"] for one in told] == [1, 1]
-    assert [one["variables"] for one in told] == [["1", "1", "1"]] * 2
+    assert [one["variables"] for one in told] == [["1", "1"]] * 2
