@@ -6,14 +6,17 @@ family must have: attention is causal, and what a layer adds to the residual is 
 (its output projection, with or without a norm after it) and an MLP.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from model_patches.graph import Shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from model_patches.architectures import architecture_of, blocks_of, shape_of
-from model_patches.graph import EdgeGraph, Embeddings
+from model_patches.graph import EdgeGraph, Embeddings, OutputBias
 from model_patches.patching import patch
 from model_patches.stream import Layout, WriterStates
-
-OutputBias = Literal["shared", "kept"]
 
 
 class CircuitModel(nn.Module):

@@ -5,16 +5,19 @@ input from it: a head's query, key or value, an MLP, the output. An edge is a (w
 in which the writer comes earlier in the computation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
+    from torch import Tensor
 
 Embeddings = Literal["maskable", "always_on"]
+OutputBias = Literal["shared", "kept"]
 MAX_PAIRS = 2**29  # writers × readers; the largest published models have 3.4e8 (126 layers of 128 heads)
 
 
@@ -139,6 +142,8 @@ class EdgeGraph:
     @cached_property
     def exists(self) -> Bool[Tensor, "writers readers"]:
         """True where the model has a connection, counted or not."""
+        import torch
+
         exists = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
         for group in self.groups():
             exists[: group.visible, group.readers] = True

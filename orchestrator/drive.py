@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.lease import Lease, LeaseHeld
 from orchestrator.planning.plan import Plan, clear_the_way, plan
+from orchestrator.reported import publish_unless_current
 from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
 from orchestrator.wording import count
@@ -69,8 +70,6 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
     Raises SpecError for what the user can put right, LeaseHeld when another driver runs the sweep
     or took it over. Nothing of an earlier run is lost in either case.
     """
-    from orchestrator.report.delivery import publish_report
-
     sweep = SweepSpec.load(request.spec)
     sweep = smoke(sweep) if request.smoke else sweep
     runs = open_runs(request.runs)
@@ -88,10 +87,11 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         outcome = _launch(planned, runs, request, tracking_uri, say) if planned.missing else None
         if lease.lost:
             raise LeaseHeld(f"this driver stopped: {lease.lost}")
-        after = plan(sweep, runs, lease.holder.owner)
+        after = plan(sweep, runs, lease.holder.owner) if outcome is not None else planned
         writable = outcome is None or outcome.stopped != "storage"
         report = home / "report" if request.report and writable else None
-        table = publish_report([home], report) if report else ""
+        trials = (runs / "trials" / trial.trial_id for trial in after.trials)
+        table = publish_unless_current(home, report, trials) if report else ""
     if report is not None and outcome is not None:
         from orchestrator.tracking.tracker import mirror_report
 

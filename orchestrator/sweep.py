@@ -162,6 +162,10 @@ class SweepSpec(Spec):
 
         A trial whose method does not use the seed is there once, with seed 0. Raises SpecError.
         """
+        return list(self.trials_by_id().values())
+
+    def trials_by_id(self) -> dict[str, TrialSpec]:
+        """The same by trial id."""
         return _expand(self, Source(f"sweep {self.name}", self.plain()))
 
 
@@ -172,7 +176,7 @@ class _Assignment:
     origin: Location  # where the user wrote it
 
 
-def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[TrialSpec]:
+def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> dict[str, TrialSpec]:
     trials: dict[str, TrialSpec] = {}
     found: dict[Problem, None] = {}
     divergences: list[set[str]] = []  # what each trial's task measures
@@ -195,7 +199,7 @@ def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> list[Trial
         found |= dict.fromkeys(_faithfulness_problems(sweep.objectives, set.intersection(*divergences)))
     if found:
         raise _refusal(source, list(found))
-    return list(trials.values())
+    return trials
 
 
 def _divergences(trial: TrialSpec) -> set[str]:

@@ -6,7 +6,7 @@ whole training split (Wang et al. 2022): over all of their real (unpadded) posit
 position, counted from the first token. Means say nothing of the example at hand.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,8 +16,6 @@ from trainers.spec import SpecError
 
 if TYPE_CHECKING:
     from trainers.session import Session
-
-Ablation = Literal["interchange", "zero", "mean", "mean_positional"]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ is read and written here in full, so a checkpoint does not know how many ranks w
 import hashlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -347,8 +348,23 @@ def _initialize(
 
 
 def _deepspeed() -> Any:
-    """deepspeed, without the shared-memory op that it would compile for a minute."""
-    import deepspeed
+    """deepspeed, without the shared-memory op that it would compile for a minute, and without MLflow, which
+    its autotuner loads for itself if it can: seconds and 100 MB for nothing on every rank."""
+    with _not_found("mlflow"):
+        import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[attr-defined]
     return deepspeed
+
+
+@contextmanager
+def _not_found(package: str) -> Iterator[None]:
+    """Meanwhile imports of a package fail, unless it was loaded before."""
+    hidden = package not in sys.modules
+    if hidden:
+        sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[package]

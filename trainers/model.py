@@ -1,18 +1,16 @@
 """ModelSpec: which model a trial studies, where its files are, and what identifies them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 
-from model_patches.circuit_model import CircuitModel
 from model_patches.graph import EdgeGraph, Embeddings
-from model_patches.tracr import TracrProgram
-from trainers.memory import in_use
 from trainers.outside import read_json
 from trainers.sources import hub, smollm2
 from trainers.sources.converted import converted
@@ -24,6 +22,8 @@ from trainers.spec import Spec, SpecError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from model_patches.circuit_model import CircuitModel
+    from model_patches.tracr import TracrProgram
     from trainers.distributed import Ranks
     from trainers.evaluation.knows import Knowledge
     from trainers.tasks.base import Dataset
@@ -50,7 +50,7 @@ class ModelSpec(Spec):
     trust_remote_code: bool = Field(default=False, description="hub only: run the model author's Python code")
 
     @model_validator(mode="after")
-    def _one_source(self) -> "ModelSpec":
+    def _one_source(self) -> ModelSpec:
         given = [name for name in ("builtin", "path", "hub") if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(given) if given else "none of them"
@@ -170,11 +170,11 @@ class Loaded:
     resident_bytes: int = 0  # in use when the model had just been loaded: what a trial's memory is above
     commit: str | None = None  # of a hub model: what its revision stood for when it was loaded
     # What a lane's trials need not do again, by the task's content: its examples, the full model's level.
-    datasets: dict[str, "Dataset"] = field(default_factory=dict, repr=False, compare=False)
-    knowledge: dict[str, "Knowledge"] = field(default_factory=dict, repr=False, compare=False)
+    datasets: dict[str, Dataset] = field(default_factory=dict, repr=False, compare=False)
+    knowledge: dict[str, Knowledge] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
-    def tokenizer(self) -> "PreTrainedTokenizerFast":
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         """As the model's authors published it. Raises SpecError when the model comes without one."""
         if self.spec.program is not None:
             raise SpecError(f"model: {self.spec.label} has no tokenizer; this task needs one")
@@ -210,12 +210,17 @@ class Loaded:
         return EdgeGraph(self.model.graph.shape, embeddings)
 
 
-def load(spec: ModelSpec, ranks: "Ranks", zero_stage: int) -> Loaded:
+def load(spec: ModelSpec, ranks: Ranks, zero_stage: int) -> Loaded:
     """Loads and patches a model, its weights partitioned from the start under ZeRO-3.
 
     Raises SpecError when the files cannot be loaded or the family is not known.
     """
+    import torch
+
+    from model_patches.circuit_model import CircuitModel
+    from model_patches.tracr import TracrProgram
     from trainers.distributed import loading
+    from trainers.memory import in_use
 
     dtype = getattr(torch, spec.dtype)
     program, commit = None, None

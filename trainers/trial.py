@@ -1,32 +1,33 @@
 """One trial: its spec, its id, and its life on one page."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from model_patches.circuit_model import OutputBias
-from model_patches.graph import Embeddings
-from trainers.ablation import Ablation
-from trainers.checkpoint import Checkpoints
-from trainers.distributed import Ranks
-from trainers.evaluate import Evaluation, empty_circuit, evaluate_examples
-from trainers.evaluation.knows import full_model_doubts
+from model_patches.graph import Embeddings, OutputBias
 from trainers.folder import Folder
 from trainers.methods import AnyMethod
 from trainers.methods.base import Discovery, Diverged
 from trainers.model import Loaded, ModelSpec
 from trainers.progress import Progress
-from trainers.record import Recorder
 from trainers.resources import Resources
 from trainers.result import Group, Point
-from trainers.session import Session
 from trainers.spec import Misfit, Spec, content_id
 from trainers.tasks import AnyTask
 from trainers.tasks.base import Split
 
+if TYPE_CHECKING:
+    from trainers.distributed import Ranks
+    from trainers.evaluate import Evaluation
+    from trainers.record import Recorder
+    from trainers.session import Session
+
+Ablation = Literal["interchange", "zero", "mean", "mean_positional"]
 # Raise when a default or a meaning changes: every id changes with it, so no old result is taken
 # for a new one.
 TRIAL_SCHEMA = 1
@@ -44,7 +45,7 @@ class TrialSpec(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> "TrialSpec":
+    def _fits(self) -> TrialSpec:
         self.task.check(self.model)
         self.method.check(self.task.metrics(self.model))
         if self.output_bias == "kept" and self.ablation != "zero":
@@ -98,6 +99,11 @@ def run_trial(spec: TrialSpec, loaded: Loaded, execution: Execution) -> Generato
     A generator: between two of its yields nothing is in flight, so a trial can be stopped there and
     goes on from its checkpoint when it is run again. Every rank runs it in lockstep; rank 0 writes.
     """
+    from trainers.checkpoint import Checkpoints
+    from trainers.evaluation.knows import full_model_doubts
+    from trainers.record import Recorder
+    from trainers.session import Session
+
     ranks = execution.ranks
     recorder = Recorder(spec, loaded, execution)
     checkpoints = Checkpoints(
@@ -136,6 +142,8 @@ def _points(
     session: Session, discovery: Discovery, recorder: Recorder
 ) -> Generator[Progress, None, list[Point]]:
     """Evaluates every found circuit, the full model and the empty circuit, on both splits."""
+    from trainers.evaluate import empty_circuit, evaluate_examples
+
     circuits = [found.circuit for found in discovery.found] + [empty_circuit(session)]
     evaluated: dict[Split, Evaluation] = {}
     splits: tuple[Split, ...] = ("validation", "test")

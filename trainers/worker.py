@@ -90,7 +90,7 @@ def run_by_hand(arguments: list[str]) -> int:
         int(os.environ.get("RANK", "0")),
         world,
         os.environ.get("MASTER_ADDR", "127.0.0.1"),
-        int(os.environ.get("MASTER_PORT") or _free_port()),
+        int(os.environ.get("MASTER_PORT") or free_port()),
         Resources(ranks=world),
     )
     try:
@@ -106,7 +106,7 @@ def run_by_hand(arguments: list[str]) -> int:
     return 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """For one rank started without torchrun."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

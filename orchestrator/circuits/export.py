@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.circuits.graphml import graphml
 from orchestrator.circuits.mib import write_mib
-from orchestrator.circuits.source import Source, read_config
+from orchestrator.circuits.shape import read_config
+from orchestrator.circuits.source import Source
 from trainers.model import ModelSpec
 from trainers.sources.gguf_file import read_header
 from trainers.spec import SpecError

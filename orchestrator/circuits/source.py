@@ -9,21 +9,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-from model_patches.architectures import architecture_of, shape_of
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Embeddings, Shape
 from orchestrator.circuits.edge_list import EdgeList, capped, read_edge_list
 from orchestrator.circuits.edge_pruning import is_checkpoint, read_checkpoint
 from orchestrator.circuits.mib import is_mib, read_mib
 from orchestrator.circuits.placement import Adapt, Placed, carried, place
+from orchestrator.circuits.shape import shape_in
 from orchestrator.records.sweep_record import sweeps_in
 from orchestrator.records.trial_result import EPSILON, main_point, own_point, read_result
 from orchestrator.wording import count, headline
 from trainers.folder import Folder
-from trainers.outside import MAX_LIST, check_size, parse_json, read_json
+from trainers.outside import MAX_LIST, check_size, parse_json
 from trainers.result import Point, TrialResult
 from trainers.spec import SpecError
 
@@ -157,35 +155,6 @@ class Sources:
             return raw
         placed = carried(raw.circuit, graph, raw.name, self.adapt)
         return Source(raw.name, placed.circuit, raw.trial, raw.point, (*raw.notes, *placed.notes))
-
-
-def shape_in(folder: Path) -> Shape:
-    """The edge graph's shape that a Hugging Face folder's config.json tells of. Raises SpecError."""
-    config = read_config(folder)
-    try:
-        return shape_of(SimpleNamespace(**config), architecture_of(str(config.get("model_type"))))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise SpecError(f"{folder}/config.json: {error}") from None
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json with GPT-2's names for sizes beside the common ones. Raises SpecError."""
-    file = folder / "config.json" if folder.is_dir() else folder
-    try:
-        config = read_json(file)
-    except FileNotFoundError:
-        raise SpecError(f"--model {folder}: no config.json there") from None
-    except SpecError:
-        raise
-    except ValueError as error:
-        raise SpecError(f"{file}: not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise SpecError(f"{file}: found {type(config).__name__}; allowed: a mapping")
-    config = config.get("text_config") or config
-    if not isinstance(config, dict):
-        raise SpecError(f"{file}: text_config: found {type(config).__name__}; allowed: a mapping")
-    old = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "n_embd": "hidden_size"}
-    return config | {new: config[name] for name, new in old.items() if name in config}
 
 
 def _known_truth(source: Source) -> list[tuple[str, str]]:

@@ -87,8 +87,7 @@ def plan(sweep: SweepSpec, runs: Folder, mine: Owner | None = None) -> Plan:
     """Reads the runs folder and changes nothing. Trials that `mine` runs count as orphaned, not running."""
     begun = set((runs / "trials").names())
     planned = []
-    for spec in sweep.trials():
-        trial_id = spec.trial_id
+    for trial_id, spec in sweep.trials_by_id().items():
         found = look(runs / "trials" / trial_id, runs, mine) if trial_id in begun else ("waiting", None, "")
         planned.append(PlannedTrial(trial_id, spec, *found))
     return Plan(sweep, tuple(_ordered(planned)))
@@ -133,14 +132,13 @@ def look(trial: Folder, runs: Folder, mine: Owner | None = None) -> tuple[State,
 
 
 def _ordered(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-    models: dict[str, int] = {}
-    for trial in trials:
-        models.setdefault(_model_key(trial), len(models))
-    return sorted(trials, key=lambda trial: (models[_model_key(trial)], -trial.spec.method.steps_planned()))
-
-
-def _model_key(trial: PlannedTrial) -> str:
-    return repr(sorted(trial.spec.model.identity().items()))
+    specs = dict.fromkeys(trial.spec.model for trial in trials)
+    identities = {spec: frozenset(spec.identity().items()) for spec in specs}
+    place = {identity: number for number, identity in enumerate(dict.fromkeys(identities.values()))}
+    return sorted(
+        trials,
+        key=lambda trial: (place[identities[trial.spec.model]], -trial.spec.method.steps_planned()),
+    )
 
 
 def _reason_to_move(trial: PlannedTrial, rerun: Collection[str], retry_failed: bool) -> str:

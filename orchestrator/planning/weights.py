@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from model_patches.graph import Shape
-from orchestrator.circuits.source import shape_in
+from orchestrator.circuits.shape import shape_in
 from trainers.model import ModelSpec
 from trainers.outside import read_json
 from trainers.sources.gguf_file import read_header

@@ -41,16 +41,16 @@ def read_trial(folder: Folder, trial_id: str, known: Known) -> TrialRecord:
 
 
 def _read(folder: Folder, trial_id: str, stamp: tuple[int, int] | None) -> TrialRecord:
-    spec = read_spec(folder)
     try:
         result, problem = read_result(folder)
     except OSError as error:
         problem, result = f"{RESULT}: {str(error).partition(chr(10))[0]}", None
+    if result is not None:
+        return TrialRecord(trial_id, result.status, folder, result, result.spec, result.error, stamp)
+    spec = read_spec(folder)
     if problem:
         return TrialRecord(trial_id, "unreadable", folder, spec=spec, error=problem, stamp=stamp)
-    if result is None:
-        return TrialRecord(trial_id, "unfinished", folder, spec=spec)
-    return TrialRecord(trial_id, result.status, folder, result, result.spec, result.error, stamp)
+    return TrialRecord(trial_id, "unfinished", folder, spec=spec)
 
 
 def read_spec(folder: Folder) -> dict[str, Any] | None:

@@ -122,7 +122,7 @@ class Curve:
         budgets = edge_budgets(self.scene.num_edges_total, self.num_edges)
         return bands(self.num_edges, self.validation, self.test, self.seeds, budgets)
 
-    @property
+    @cached_property
     def all_seeds(self) -> list[int]:
         return sorted({int(seed) for seed in self.seeds})
 

@@ -5,6 +5,7 @@ No torch here: the tables of results use it too.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,8 +33,8 @@ def faithfulness_by_metric(
 ) -> dict[str, float | None]:
     """Of every metric that all three have; None where it is undefined."""
     names = [name for name in circuit if name in full and name in empty]
-    values = {name: float(faithfulness(circuit[name], full[name], empty[name])) for name in names}
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+    values = faithfulness(*([of[name] for name in names] for of in (circuit, full, empty))).tolist()
+    return {name: value if isfinite(value) else None for name, value in zip(names, values, strict=True)}
 
 
 @dataclass(frozen=True)

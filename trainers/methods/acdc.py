@@ -14,19 +14,16 @@ guessing starts anew there. The same circuits are compared with the same thresho
 differ only where rounding, which depends on how many circuits share a pass, decides.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
-from jaxtyping import Bool, Float
 from pydantic import Field, PositiveFloat, field_validator
-from torch import Tensor
 
-from model_patches.circuit import Circuit, feeding_readers
 from model_patches.graph import EdgeGraph
-from trainers.evaluate import evaluate
 from trainers.methods.base import Discovery, Diverged, Found, Method, told_as
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
 from trainers.metrics import METRICS
@@ -34,6 +31,9 @@ from trainers.progress import Progress
 from trainers.spec import Misfit
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
     from trainers.session import Session
 
 SMALLEST, LARGEST = 4, 128  # edges tried at once: doubled when all guesses held, else halved
@@ -88,7 +88,9 @@ class Acdc(Method):
         ranked = 0 if self.ranking_budgets is None else count_budgets(self.ranking_budgets)
         return len(set(self.thresholds)) + ranked
 
-    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
+    def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
+        from model_patches.circuit import Circuit
+
         graph, thresholds = session.graph, sorted(set(self.thresholds))
         engine = session.open()
         done, state = session.checkpoints.latest() or (0, None)
@@ -114,9 +116,14 @@ class Acdc(Method):
         return Discovery(found, total, *session.cost())
 
     def _decide(
-        self, session: "Session", search: "Search", number: int, place: int, threshold: float
+        self, session: Session, search: Search, number: int, place: int, threshold: float
     ) -> Generator[Progress, None, int]:
         """Decides on the next edges of a threshold's order, at least one; returns how many."""
+        import torch
+
+        from model_patches.circuit import Circuit
+        from trainers.evaluate import evaluate
+
         name, kept = self.metric or session.divergence, search.kept[number]
         guesses, circuits = search.guess(number, place, threshold)
         first = 0
@@ -180,6 +187,10 @@ class Search:
     @classmethod
     def of(cls, graph: EdgeGraph, thresholds: int, state: Mapping[str, Tensor] | None) -> Self:
         """At its beginning, or where a checkpoint left it."""
+        import torch
+
+        from model_patches.circuit import feeding_readers
+
         kept = graph.allowed.expand(thresholds, -1, -1).clone()
         costs, now = torch.zeros(kept.shape, dtype=torch.float64), None
         if state is not None:
@@ -188,6 +199,8 @@ class Search:
         return cls(graph, kept, costs, now, order(graph), feeding_readers(graph))
 
     def state(self) -> dict[str, Tensor]:
+        import torch
+
         now = torch.tensor(math.nan if self.now is None else self.now, dtype=torch.float64)
         return {"kept": self.kept, "costs": self.costs, "now": now}
 
@@ -224,6 +237,8 @@ class Search:
 
     def read(self, kept: Bool[Tensor, "writers readers"]) -> Bool[Tensor, " readers"]:
         """The readers from whose node kept edges lead to the output; those of later nodes are decided."""
+        import torch
+
         read = torch.zeros(len(self.graph.readers), dtype=torch.bool)
         read[-1] = True
         for writer in reversed(range(self.graph.num_embeddings, len(self.graph.writers))):
@@ -234,6 +249,8 @@ class Search:
     def ranking(self) -> Float[Tensor, "writers readers"]:
         """As many as there are edges for the most important one, down to 1: by the largest threshold that
         keeps an edge, then by its cost there (of an edge that none keeps: at the smallest)."""
+        import torch
+
         edges = self.graph.flat_index
         kept, costs = self.kept.flatten(1)[:, edges], self.costs.flatten(1)[:, edges]
         level = (kept * torch.arange(1, len(kept) + 1)[:, None]).amax(0)

@@ -1,13 +1,12 @@
 """Attribution methods: a signed score per edge, from what cutting it does, or would do, to a metric."""
 
+from __future__ import annotations
+
 from collections.abc import Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from model_patches.graph import EdgeGraph
 from trainers.data import Batch
@@ -18,6 +17,9 @@ from trainers.progress import Progress
 from trainers.spec import Misfit
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
     from trainers.session import References, Session
 
 PASS_BYTES = 2**27  # of writer states: how many runs share a forward and backward pass
@@ -58,11 +60,11 @@ class Attribution(Ranking):
             said = f"found {self.metric}, which the task does not measure; allowed: {', '.join(metrics)}"
             raise Misfit("method.metric", said)
 
-    def attributed(self, session: "Session") -> str:
+    def attributed(self, session: Session) -> str:
         """The metric's name."""
         return self.metric or session.spec.task.attribution_metric(session.spec.model)
 
-    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
+    def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
         session.open()
         scores, steps = yield from self.scores(session)
         ranking = scores.abs() if self.rank_by == "magnitude" else scores
@@ -71,7 +73,7 @@ class Attribution(Ranking):
         return Discovery(found, steps, *session.cost(), warnings, scores)
 
     def scores(
-        self, session: "Session"
+        self, session: Session
     ) -> Generator[Progress, None, tuple[Float[Tensor, "writers readers"], int]]:
         """Signed scores of all edges, means over the training examples, float64, the same on every rank,
         and the number of steps. Needs an open engine. Raises Diverged when a score is not finite."""
@@ -95,13 +97,15 @@ class GradientAttribution(Attribution):
         raise TypeError(f"{type(self).__name__} does not implement run")
 
     def differences(
-        self, session: "Session", batch: Batch, references: "References"
+        self, session: Session, batch: Batch, references: References
     ) -> Float[Tensor, "writers batch seq width"] | None:
         """What takes the place of write − corrupted in the gradients, if anything does."""
         del session, batch, references
         return None
 
-    def scores(self, session: "Session") -> Generator[Progress, None, tuple[Tensor, int]]:
+    def scores(self, session: Session) -> Generator[Progress, None, tuple[Tensor, int]]:
+        import torch
+
         engine, graph, ranks = session.engine, session.graph, session.ranks
         assert engine is not None, "an attribution runs inside the trial's engine"
         sums = torch.zeros(graph.allowed.shape, dtype=torch.float64)
@@ -121,12 +125,14 @@ class GradientAttribution(Attribution):
 
     def _attribute(
         self,
-        session: "Session",
+        session: Session,
         batch: Batch,
-        known: list[tuple["References", Tensor | None]],
+        known: list[tuple[References, Tensor | None]],
         numbers: range,
     ) -> Float[Tensor, "writers readers"]:
         """The sum of the scores over this rank's examples and some runs, side by side."""
+        import torch
+
         if not known:
             references = session.references(batch)
             known.append((references, self.differences(session, batch, references)))
@@ -147,7 +153,7 @@ class GradientAttribution(Attribution):
         return (signed * counts).sum(0)
 
 
-def _side_by_side(session: "Session", batch: Batch, runs: int) -> Iterator[range]:
+def _side_by_side(session: Session, batch: Batch, runs: int) -> Iterator[range]:
     """The numbers of the runs that share a pass. The same on every rank, whose batches may differ in
     length: what decides is the longest training prompt."""
     model, longest = session.loaded.model, max(len(example.clean) for example in session.examples["train"])

@@ -1,18 +1,21 @@
 """Method: the one interface of every discovery method."""
 
+from __future__ import annotations
+
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
-from model_patches.circuit import Circuit
 from trainers.progress import Progress
 from trainers.spec import Spec
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from model_patches.circuit import Circuit
     from trainers.session import Session
 
 
@@ -87,7 +90,7 @@ class Method(Spec):
         """What a user had to write for this method: the fields that differ from their defaults."""
         return self.canonical()
 
-    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
+    def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
         """Yields progress between steps (nothing is in flight then) and returns what it found."""
         raise TypeError(f"{type(self).__name__} does not implement discover")
 

@@ -1,11 +1,14 @@
 """Edge attribution patching (Syed et al. 2023): one backward pass scores every edge."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from model_patches.graph import EdgeGraph
 from trainers.methods.attribution import GradientAttribution
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EdgeAttributionPatching(GradientAttribution):

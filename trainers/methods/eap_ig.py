@@ -4,18 +4,20 @@ EAP's gradient, at gates 1, says nothing where the model is saturated. Integrate
 et al. 2017) average it on the way from corrupted to clean, at `steps` points of α in [0, 1].
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from model_patches.graph import EdgeGraph
 from trainers.data import Batch
 from trainers.methods.attribution import GradientAttribution
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.session import References, Session
 
 
@@ -64,11 +66,13 @@ class EapIgInputs(IntegratedGradients):
         gates[: graph.num_embeddings] *= self.alpha(number)
         return gates, graph.exists.double() / self.steps
 
-    @torch.no_grad()
-    def differences(self, session: "Session", batch: Batch, references: "References") -> Tensor:
+    def differences(self, session: Session, batch: Batch, references: References) -> Tensor:
         """clean − corrupted: a later writer's gradient in its gate holds its write in the interpolated
         run instead of the clean one."""
-        clean = session.loaded.model.record(batch.clean).writers
+        import torch
+
+        with torch.no_grad():
+            clean = session.loaded.model.record(batch.clean).writers
         session.count(batch, 1)
         return clean if references.corrupted is None else clean - references.corrupted.writers
 
@@ -93,6 +97,8 @@ class EapIgActivations(IntegratedGradients):
         return len(components(graph)) * self.steps
 
     def run(self, graph: EdgeGraph, number: int) -> tuple[Tensor, Tensor]:
+        import torch
+
         component, step = divmod(number, self.steps)
         rows = components(graph)[component]
         gates, counts = graph.exists.double(), torch.zeros(graph.exists.shape, dtype=torch.float64)

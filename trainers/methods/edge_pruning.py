@@ -3,21 +3,24 @@
 The loss and its hyperparameters are gate_training.py's; here is what has a gate and where it starts.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from jaxtyping import Float
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from trainers.methods.base import told_as
 from trainers.methods.eap import EdgeAttributionPatching
 from trainers.methods.eap_ig import EapIgInputs
 from trainers.methods.gate_training import GateTraining
-from trainers.methods.gated_edges import GatedEdges
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from trainers.methods.gated_edges import GatedEdges
     from trainers.session import Session
 
 # Edge Pruning's published settings (paper, appendix; released code), where they differ from ours.
@@ -88,7 +91,7 @@ class EdgePruning(GateTraining):
         return data
 
     @model_validator(mode="after")
-    def _consistent_gates(self) -> "EdgePruning":
+    def _consistent_gates(self) -> EdgePruning:
         target = self.writer_target_sparsity
         if self.warmup == "logarithmic" and target is not None and target >= 1:
             raise ValueError(
@@ -116,7 +119,9 @@ class EdgePruning(GateTraining):
     def writer_target(self) -> float | None:
         return self.writer_target_sparsity
 
-    def initial(self, session: "Session", resumed: bool) -> Generator[Progress, None, tuple[GatedEdges, int]]:
+    def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[GatedEdges, int]]:
+        from trainers.methods.gated_edges import GatedEdges
+
         if self.warm_start is None or resumed:
             return GatedEdges.initial(self, session), 0
         method = EdgeAttributionPatching if self.warm_start == "eap" else EapIgInputs

@@ -1,19 +1,19 @@
 """Exact edge activation patching: every edge is cut, alone, and the metric measured."""
 
+from __future__ import annotations
+
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from model_patches.circuit import Circuit
-from trainers.evaluate import evaluate
 from trainers.methods.attribution import Attribution
 from trainers.methods.base import Diverged, told_as
 from trainers.metrics import METRICS
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from model_patches.circuit import Circuit
     from trainers.session import Session
 
 WINDOW = 256  # circuits between two checkpoints; those that fit share a forward pass
@@ -32,7 +32,11 @@ class ExactPatching(Attribution):
 
     name: Literal["exact_patching"] = "exact_patching"
 
-    def scores(self, session: "Session") -> Generator[Progress, None, tuple[Tensor, int]]:
+    def scores(self, session: Session) -> Generator[Progress, None, tuple[Tensor, int]]:
+        import torch
+
+        from trainers.evaluate import evaluate
+
         graph, total, name = session.graph, session.graph.num_edges, self.attributed(session)
         # The metric of the circuit of all edges, then of all but each.
         measured = torch.zeros(total + 1, dtype=torch.float64)
@@ -59,8 +63,12 @@ class ExactPatching(Attribution):
         return scores.index_copy(0, graph.flat_index, signed).view(graph.allowed.shape), total
 
 
-def _without(session: "Session", edge: int) -> Circuit:
+def _without(session: Session, edge: int) -> Circuit:
     """All edges but one, by its place in the graph's order; -1 leaves none out."""
+    import torch
+
+    from model_patches.circuit import Circuit
+
     graph = session.graph
     kept = graph.allowed.clone()
     if edge >= 0:

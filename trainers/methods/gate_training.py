@@ -7,30 +7,30 @@ over a warm-up; the multipliers λ climb the loss (gradient ascent) while the ga
 gate is a method's own: every edge (edge_pruning.py), or every writer (node_pruning.py).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import Field, model_validator
-from torch import Tensor
 
-from model_patches.circuit import Circuit
 from trainers.data import batch_order
 from trainers.methods.base import GATE_BINS, Discovery, Diverged, Method
-from trainers.methods.gated_edges import GatedEdges, noise_for
-from trainers.methods.gated_nodes import GatedNodes
-from trainers.methods.path import Path
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
-from trainers.methods.refine import refine
 from trainers.methods.schedules import rate_at, target_at
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from model_patches.circuit import Circuit
+    from trainers.methods.gated_edges import GatedEdges
+    from trainers.methods.gated_nodes import GatedNodes
     from trainers.session import Session
 
-Gates = GatedEdges | GatedNodes
+    Gates = GatedEdges | GatedNodes
 
 
 def gate_histogram(gates: Float[Tensor, " edges"]) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ class GateTraining(Method):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> "GateTraining":
+    def _consistent(self) -> GateTraining:
         if (self.target_sparsity is None) == (self.penalty is None):
             found = "neither" if self.penalty is None else "both"
             raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, penalty")
@@ -140,12 +140,15 @@ class GateTraining(Method):
         ranked = 0 if self.ranking_budgets is None else count_budgets(self.ranking_budgets)
         return self.path_points + 1 + (self.refine_epsilon is not None) + ranked
 
-    def initial(self, session: "Session", resumed: bool) -> Generator[Progress, None, tuple[Gates, int]]:
+    def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[Gates, int]]:
         """The gates before the first step, and the steps that making them took. `resumed` says that a
         checkpoint holds their values."""
         raise TypeError(f"{type(self).__name__} does not implement initial")
 
-    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
+    def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
+        from trainers.methods.path import Path
+        from trainers.methods.refine import refine
+
         start, state = session.checkpoints.latest() or (0, None)
         gates, before = yield from self.initial(session, resumed=state is not None)
         path = Path(self, session.graph)
@@ -182,12 +185,14 @@ class GateTraining(Method):
             found, before + self.steps, *session.cost(), self._reached(final), gate_histogram=histogram
         )
 
-    def _indices(self, session: "Session", step: int) -> list[int]:
+    def _indices(self, session: Session, step: int) -> list[int]:
         """The training examples of a step's global batch."""
         return batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
 
-    def _loss(self, session: "Session", gates: Gates, step: int) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, session: Session, gates: Gates, step: int) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
+        from trainers.methods.gated_edges import noise_for
+
         indices = self._indices(session, step)
         batch, references = session.train_batch(indices)
         edges, writers = gates.sample(noise_for(session.spec.seed, step, self.gate_samples, gates.num_noise))
@@ -204,6 +209,8 @@ class GateTraining(Method):
         self, gates: Gates, edges: Tensor, writers: Tensor | None, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """What drives sparsity: the Lagrangian terms, or the fixed penalty."""
+        import torch
+
         sparsity = 1 - (edges.mean() if self.sparsity_estimate == "sampled" else gates.expected().mean())
         values = {"sparsity": float(sparsity.detach())}
         if self.target_sparsity is None:

@@ -5,17 +5,19 @@ circuits. Every edge between two kept nodes is kept. Targets, penalties and budg
 curves are comparable.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from model_patches.circuit import Circuit
 from trainers.methods.gate_training import GateTraining
-from trainers.methods.gated_nodes import GatedNodes, level_sizes
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
+    from model_patches.circuit import Circuit
+    from trainers.methods.gated_nodes import GatedNodes
     from trainers.session import Session
 
 
@@ -31,10 +33,14 @@ class NodePruning(GateTraining):
         description="an edge is kept when its writer and the node that reads it are; or when its writer is",
     )
 
-    def initial(self, session: "Session", resumed: bool) -> Generator[Progress, None, tuple[GatedNodes, int]]:
+    def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[GatedNodes, int]]:
+        from trainers.methods.gated_nodes import GatedNodes
+
         del resumed
         yield from ()
         return GatedNodes.initial(self, session), 0
 
     def smallest_cut(self, final: Circuit) -> int:
+        from trainers.methods.gated_nodes import level_sizes
+
         return int(level_sizes(final.scores.flatten()[final.graph.flat_index]).max())

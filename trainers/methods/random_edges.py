@@ -1,9 +1,9 @@
 """Random edges: the floor that every method must clear."""
 
+from __future__ import annotations
+
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, Literal
-
-import torch
 
 from trainers.methods.base import Discovery, Found
 from trainers.methods.ranking import Ranking, top_circuits
@@ -21,7 +21,9 @@ class RandomEdges(Ranking):
 
     name: Literal["random"] = "random"
 
-    def discover(self, session: "Session") -> Generator[Progress, None, Discovery]:
+    def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
+        import torch
+
         session.open()
         generator = torch.Generator().manual_seed(session.spec.seed)
         scores = torch.rand(session.graph.allowed.shape, generator=generator)

@@ -11,19 +11,23 @@ to the metric that results report, however many examples there are. (MIB's EAP-I
 too.) Where an edge helps one example and hurts another, the two cancel.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import BeforeValidator, Field, PositiveInt
-from torch import Tensor
 
-from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
 from trainers.evaluation.curves import MIB_GRID, mib_budgets
 from trainers.methods.base import Found, Method
 from trainers.spec import shortened
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
 
 DEFAULT_BUDGETS = 24
 
@@ -82,4 +86,6 @@ def top_circuits(
     kind: Literal["budget", "ranking"] = "budget",
 ) -> list[Found]:
     """The highest-scoring edges at each budget."""
+    from model_patches.circuit import Circuit
+
     return [Found(Circuit.top(graph, scores, budget), kind) for budget in budgets]

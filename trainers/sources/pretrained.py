@@ -1,15 +1,16 @@
 """From a Hugging Face folder into memory: weights and tokenizer. Nothing here asks the network."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from trainers.sources.converted import why_no_tokenizer
 from trainers.sources.refusals import check_model, check_tokenizer
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerFast
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -48,7 +49,7 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in VOCABULARIES)
 
 
-def load_tokenizer(folder: Path, label: str, trust_remote_code: bool = False) -> "PreTrainedTokenizerFast":
+def load_tokenizer(folder: Path, label: str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
     """A fast tokenizer; a tokenizer.json is taken as it is.
 
     (AutoTokenizer of transformers 5 rebuilds some from the class that tokenizer_config.json names,

@@ -1,16 +1,19 @@
 """Task: the one interface of every task."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from trainers.data import Example
 from trainers.spec import Spec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.model import Loaded, ModelSpec
 
 Split = Literal["train", "validation", "test"]
@@ -56,7 +59,7 @@ class Task(Spec):
         """What the test metrics were measured on; results on other test sets share no axis."""
         raise TypeError(f"{type(self).__name__} does not say test_set")
 
-    def check(self, model: "ModelSpec") -> None:
+    def check(self, model: ModelSpec) -> None:
         """Raises ValueError when the task cannot be asked of the model."""
 
     def identity(self) -> dict[str, Any]:
@@ -64,44 +67,44 @@ class Task(Spec):
         content of files instead of their paths."""
         return self.canonical() | {"name": getattr(self, "name"), "version": self.version}  # noqa: B009
 
-    def dataset(self, loaded: "Loaded") -> Dataset:
+    def dataset(self, loaded: Loaded) -> Dataset:
         """The same for the same fields and model, everywhere.
 
         Raises SpecError when the task cannot be asked of the model: what was dropped, and why.
         """
         raise TypeError(f"{type(self).__name__} does not implement dataset")
 
-    def examples(self, split: Split, loaded: "Loaded") -> list[Example]:
+    def examples(self, split: Split, loaded: Loaded) -> list[Example]:
         return self.dataset(loaded).splits[split]
 
-    def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
+    def metrics(self, model: ModelSpec) -> tuple[str, ...]:
         """Names in METRICS; the first is the divergence that training minimises. Unless a task says
         otherwise, those of a right token against a distractor."""
         del model
         return ("kl", "logit_difference", "accuracy", "exact_match")
 
-    def attribution_metric(self, model: "ModelSpec") -> str:
+    def attribution_metric(self, model: ModelSpec) -> str:
         """The metric whose gradient scores edges: higher is better, not a divergence."""
         del model
         return "logit_difference"
 
-    def readout(self, logits: Tensor, loaded: "Loaded") -> Tensor:
+    def readout(self, logits: Tensor, loaded: Loaded) -> Tensor:
         """What metrics see of the model's logits [..., vocab]: all of them, scaled ones, or those of
         the task's candidate tokens (then answers and distractors count candidates)."""
         del loaded
         return logits
 
-    def candidates(self, loaded: "Loaded") -> tuple[int, ...] | None:
+    def candidates(self, loaded: Loaded) -> tuple[int, ...] | None:
         """The token ids that readout's columns stand for; None where they are the whole vocabulary."""
         del loaded
 
-    def chance(self, model: "ModelSpec") -> dict[str, float]:
+    def chance(self, model: ModelSpec) -> dict[str, float]:
         """By metric, the level of a model that knows nothing of the task; a full model that is not
         above it is flagged."""
         del model
         return {}
 
-    def ground_truth(self, loaded: "Loaded") -> list[tuple[str, str]] | None:
+    def ground_truth(self, loaded: Loaded) -> list[tuple[str, str]] | None:
         """(writer, reader) names of a circuit known to compute the task, if there is one."""
         del loaded
         return None

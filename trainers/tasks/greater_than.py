@@ -1,20 +1,22 @@
 """Greater-than: a later year ends in a greater number (Hanna et al. 2023)."""
 
+from __future__ import annotations
+
 import dataclasses
 import random
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from trainers.spec import SpecError
 from trainers.tasks.base import Dataset
 from trainers.tasks.text import Pair, TextTask, spans
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.model import Loaded, ModelSpec
 
 TEMPLATES = (
@@ -85,22 +87,22 @@ class GreaterThanTask(TextTask):
         unlike = ", by digit: not comparable with published figures" if self.by_digit else ""
         return super().test_set.replace(", by_digit True", "") + unlike
 
-    def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
+    def metrics(self, model: ModelSpec) -> tuple[str, ...]:
         del model
         within = () if self.by_digit else ("probability_difference_10",)
         return ("kl", "probability_difference", *within, "kendall_tau")
 
-    def attribution_metric(self, model: "ModelSpec") -> str:
+    def attribution_metric(self, model: ModelSpec) -> str:
         del model
         return "probability_difference"
 
-    def chance(self, model: "ModelSpec") -> dict[str, float]:
+    def chance(self, model: ModelSpec) -> dict[str, float]:
         """Of a model that finds every candidate equally likely. One that always says a great number is
         above it and knows no more: Kendall's tau and the examples tell."""
         del model
         return {"probability_difference": 0.0}
 
-    def candidates(self, loaded: "Loaded") -> tuple[int, ...]:
+    def candidates(self, loaded: Loaded) -> tuple[int, ...]:
         """Token ids of 00 to 99, or of 0 to 9. Raises SpecError when the tokenizer reads years in
         another way than `by_digit` says."""
         found = _candidates(loaded.tokenizer, self.by_digit)
@@ -115,11 +117,13 @@ class GreaterThanTask(TextTask):
             )
         return found
 
-    def readout(self, logits: Tensor, loaded: "Loaded") -> Tensor:
+    def readout(self, logits: Tensor, loaded: Loaded) -> Tensor:
         """Softmax over the candidates only, as published."""
+        import torch
+
         return logits[..., torch.tensor(self.candidates(loaded), device=logits.device)]
 
-    def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
+    def pairs(self, draw: random.Random, loaded: Loaded) -> Iterator[Pair]:
         del loaded
         while True:
             template, noun = draw.choice(TEMPLATES[: self.templates]), draw.choice(NOUNS)
@@ -136,7 +140,7 @@ class GreaterThanTask(TextTask):
     def _start(self, draw: random.Random) -> int:
         return draw.choice(STARTS_BY_DIGIT if self.by_digit else STARTS)
 
-    def dataset(self, loaded: "Loaded") -> Dataset:
+    def dataset(self, loaded: Loaded) -> Dataset:
         place = {token: number for number, token in enumerate(self.candidates(loaded))}
         found = super().dataset(loaded)
         splits: dict[Any, Any] = {

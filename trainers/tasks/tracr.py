@@ -1,16 +1,20 @@
 """Tracr tasks: every input of a compiled program's domain, with a known circuit."""
 
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from model_patches.tracr import TracrProgram
 from trainers.data import Example
+from trainers.outside import read_json
 from trainers.tasks.base import SPLITS, Dataset, Task
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.model import Loaded, ModelSpec
 
 
@@ -35,11 +39,11 @@ class TracrTask(Task):
     def test_set(self) -> str:
         return "domain" if self.logit_scale == 10 else f"domain, logits × {self.logit_scale:g}"
 
-    def check(self, model: "ModelSpec") -> None:
+    def check(self, model: ModelSpec) -> None:
         if model.program is None:
             raise ValueError("task tracr needs a Tracr model: model: {builtin: tracr-reverse}")
 
-    def dataset(self, loaded: "Loaded") -> Dataset:
+    def dataset(self, loaded: Loaded) -> Dataset:
         program = loaded.program
         assert program is not None, "checked by check()"
         clean, answers = program.domain(), program.expected()
@@ -59,28 +63,37 @@ class TracrTask(Task):
 
     def _derangement(self, count: int) -> list[int]:
         """One cycle through all inputs in random order: nothing keeps its place."""
+        import torch
+
         generator = torch.Generator().manual_seed(self.data_seed)
         cycle = torch.randperm(count, generator=generator).tolist()
         following = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
         return [following[i] for i in range(count)]
 
-    def metrics(self, model: "ModelSpec") -> tuple[str, ...]:
+    def metrics(self, model: ModelSpec) -> tuple[str, ...]:
         if _numerical(model):
             return ("squared_error", "same_output", "answer_product")
         return ("kl", "same_output", "accuracy", "logit_difference", "answer_log_probability")
 
-    def attribution_metric(self, model: "ModelSpec") -> str:
+    def attribution_metric(self, model: ModelSpec) -> str:
         return "answer_product" if _numerical(model) else "answer_log_probability"
 
-    def readout(self, logits: Tensor, loaded: "Loaded") -> Tensor:
+    def readout(self, logits: Tensor, loaded: Loaded) -> Tensor:
         del loaded
         return logits if logits.shape[-1] == 1 else logits * self.logit_scale
 
-    def ground_truth(self, loaded: "Loaded") -> list[tuple[str, str]] | None:
+    def ground_truth(self, loaded: Loaded) -> list[tuple[str, str]] | None:
         assert loaded.program is not None, "checked by check()"
         return list(loaded.program.ground_truth)
 
 
-def _numerical(model: "ModelSpec") -> bool:
+def _numerical(model: ModelSpec) -> bool:
     assert model.program is not None, "checked by check()"
-    return TracrProgram.builtin(model.program).kind == "numerical"
+    return _kind(model.files()[0]) == "numerical"
+
+
+@lru_cache
+def _kind(description: Path) -> str:
+    """`categorical` or `numerical`, of a shipped program, whose files do not change: a plan asks for
+    each of its trials, and needs no weights for it."""
+    return read_json(description)["kind"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Seeds:
     seeds: tuple[int, ...]
     circuits: tuple[Ints, ...]
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         return [len(circuit) for circuit in self.circuits]
 
@@ -172,7 +173,8 @@ def _agreement_row(one: Seeds, total: int) -> list[str]:
     if seeds < 2:
         return [*first, GREY, GREY, f"{len(times):,}", GREY, GREY]
     pairs = np.triu_indices(seeds, 1)
-    chance = [iou_by_chance(one.sizes[a], one.sizes[b], total) for a, b in zip(*pairs, strict=True)]
+    of_sizes = lru_cache(maxsize=None)(iou_by_chance)  # few sizes, many pairs of seeds
+    chance = [of_sizes(one.sizes[a], one.sizes[b], total) for a, b in zip(*pairs, strict=True)]
     return [
         *first,
         f"{(times == seeds).sum():,}",
