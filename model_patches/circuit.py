@@ -1,19 +1,22 @@
 """Circuit: the kept edges of a graph, with a score for every edge."""
 
+from __future__ import annotations
+
 import json
 import tempfile
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
-import torch
-from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_safetensors
-from torch import Tensor
 
 from model_patches.graph import EdgeGraph, Embeddings, Shape
+from model_patches.lazy import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
 
 FORMAT = "circuit-sweep/circuit/1"
 
@@ -138,7 +141,9 @@ class Circuit:
         header = {"format": FORMAT, "embeddings": self.graph.embeddings, "shape": vars(shape)}
         tensors = {"scores": self.scores.contiguous(), "kept": self.kept.contiguous()}
         # One key: safetensors writes several in any order, and the same circuit shall be the same bytes.
-        return save_safetensors(tensors, metadata={"circuit": json.dumps(header)})
+        from safetensors.torch import save
+
+        return save(tensors, metadata={"circuit": json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from model_patches.lazy import torch
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
     from torch import Tensor
@@ -142,8 +144,6 @@ class EdgeGraph:
     @cached_property
     def exists(self) -> Bool[Tensor, "writers readers"]:
         """True where the model has a connection, counted or not."""
-        import torch
-
         exists = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
         for group in self.groups():
             exists[: group.visible, group.readers] = True

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from model_patches.lazy import torch
+
 if TYPE_CHECKING:
-    import torch
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
@@ -49,8 +50,6 @@ class Batch:
 
     @classmethod
     def of(cls, examples: Sequence[Example], weight: Sequence[float], device: torch.device) -> Self:
-        import torch
-
         seq = max(len(example.clean) for example in examples)
         scored = max(len(example.positions) for example in examples)
         count = [len(example.positions) for example in examples]
@@ -98,8 +97,6 @@ def batch_order(count: int, size: int | None, seed: int, step: int) -> list[int]
     `size=None`, or a size of at least `count`, is the whole set, in its own order. The last,
     incomplete batch of an epoch is filled from its beginning.
     """
-    import torch
-
     if size is None or size >= count:
         return list(range(count))
     per_epoch = -(-count // size)

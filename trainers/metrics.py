@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from model_patches.lazy import F, torch
 from trainers.data import Batch
 
 if TYPE_CHECKING:
-    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -44,9 +44,6 @@ def _mean(values: Float[Tensor, "batch scored"], batch: Batch) -> Float[Tensor, 
 
 def kl(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
     """KL(full ‖ circuit) in nats (Edge Pruning, section 3)."""
-    import torch
-    import torch.nn.functional as F
-
     ours, theirs = F.log_softmax(logits.float(), -1), F.log_softmax(full.float(), -1)
     if logits.dtype == torch.float64:
         ours, theirs = F.log_softmax(logits, -1), F.log_softmax(full, -1)
@@ -59,16 +56,12 @@ def squared_error(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
 
 def accuracy(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
     """1 where the argmax over the whole vocabulary is the answer."""
-    import torch
-
     del full
     return _mean((logits.argmax(-1) == batch.answers).to(torch.float64), batch)
 
 
 def exact_match(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
     """1 where the argmax is the full model's."""
-    import torch
-
     return _mean((logits.argmax(-1) == full.argmax(-1)).to(torch.float64), batch)
 
 
@@ -81,8 +74,6 @@ def logit_difference(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
 
 
 def answer_log_probability(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
-    import torch.nn.functional as F
-
     del full
     return _mean(F.log_softmax(logits, -1).gather(-1, batch.answers.unsqueeze(-1)).squeeze(-1), batch)
 
@@ -96,8 +87,6 @@ def answer_product(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
 def same_output(logits: Tensor, full: Tensor, batch: Batch) -> Tensor:
     """1 where every scored position says what the full model says: the same argmax, or for a
     numerical output a difference of at most 1e-3. Never where a logit is not finite."""
-    import torch
-
     if logits.shape[-1] == 1:
         same = ((logits - full).abs() <= NUMERICAL_TOLERANCE).squeeze(-1)
     else:
@@ -120,8 +109,6 @@ def probability_difference_10(logits: Tensor, full: Tensor, batch: Batch) -> Ten
 
 
 def _difference(logits: Tensor, batch: Batch, within: int) -> Tensor:
-    import torch
-
     probabilities = logits.to(_at_least_float32(logits)).softmax(-1)
     distance = torch.arange(logits.shape[-1], device=logits.device) - batch.answers.unsqueeze(-1)
     return _mean((probabilities * distance.sign() * (distance.abs() <= within)).sum(-1), batch)
@@ -145,8 +132,6 @@ def _order(logits: Float[Tensor, "*batch candidates"]) -> Float[Tensor, "*batch 
 
 
 def _at_least_float32(logits: Tensor) -> torch.dtype:
-    import torch
-
     return torch.promote_types(logits.dtype, torch.float32)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from model_patches.graph import EdgeGraph, Embeddings
+from model_patches.lazy import torch
 from trainers.outside import read_json
 from trainers.sources import hub, smollm2
 from trainers.sources.converted import converted
@@ -215,8 +216,6 @@ def load(spec: ModelSpec, ranks: Ranks, zero_stage: int) -> Loaded:
 
     Raises SpecError when the files cannot be loaded or the family is not known.
     """
-    import torch
-
     from model_patches.circuit_model import CircuitModel
     from model_patches.tracr import TracrProgram
     from trainers.distributed import loading

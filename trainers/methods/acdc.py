@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, field_validator
 
+from model_patches.circuit import Circuit, feeding_readers
 from model_patches.graph import EdgeGraph
+from model_patches.lazy import torch
 from trainers.methods.base import Discovery, Diverged, Found, Method, told_as
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
 from trainers.metrics import METRICS
@@ -89,8 +91,6 @@ class Acdc(Method):
         return len(set(self.thresholds)) + ranked
 
     def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
-        from model_patches.circuit import Circuit
-
         graph, thresholds = session.graph, sorted(set(self.thresholds))
         engine = session.open()
         done, state = session.checkpoints.latest() or (0, None)
@@ -119,9 +119,6 @@ class Acdc(Method):
         self, session: Session, search: Search, number: int, place: int, threshold: float
     ) -> Generator[Progress, None, int]:
         """Decides on the next edges of a threshold's order, at least one; returns how many."""
-        import torch
-
-        from model_patches.circuit import Circuit
         from trainers.evaluate import evaluate
 
         name, kept = self.metric or session.divergence, search.kept[number]
@@ -187,10 +184,6 @@ class Search:
     @classmethod
     def of(cls, graph: EdgeGraph, thresholds: int, state: Mapping[str, Tensor] | None) -> Self:
         """At its beginning, or where a checkpoint left it."""
-        import torch
-
-        from model_patches.circuit import feeding_readers
-
         kept = graph.allowed.expand(thresholds, -1, -1).clone()
         costs, now = torch.zeros(kept.shape, dtype=torch.float64), None
         if state is not None:
@@ -199,8 +192,6 @@ class Search:
         return cls(graph, kept, costs, now, order(graph), feeding_readers(graph))
 
     def state(self) -> dict[str, Tensor]:
-        import torch
-
         now = torch.tensor(math.nan if self.now is None else self.now, dtype=torch.float64)
         return {"kept": self.kept, "costs": self.costs, "now": now}
 
@@ -237,8 +228,6 @@ class Search:
 
     def read(self, kept: Bool[Tensor, "writers readers"]) -> Bool[Tensor, " readers"]:
         """The readers from whose node kept edges lead to the output; those of later nodes are decided."""
-        import torch
-
         read = torch.zeros(len(self.graph.readers), dtype=torch.bool)
         read[-1] = True
         for writer in reversed(range(self.graph.num_embeddings, len(self.graph.writers))):
@@ -249,8 +238,6 @@ class Search:
     def ranking(self) -> Float[Tensor, "writers readers"]:
         """As many as there are edges for the most important one, down to 1: by the largest threshold that
         keeps an edge, then by its cost there (of an edge that none keeps: at the smallest)."""
-        import torch
-
         edges = self.graph.flat_index
         kept, costs = self.kept.flatten(1)[:, edges], self.costs.flatten(1)[:, edges]
         level = (kept * torch.arange(1, len(kept) + 1)[:, None]).amax(0)

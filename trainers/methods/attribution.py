@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from model_patches.graph import EdgeGraph
+from model_patches.lazy import torch
 from trainers.data import Batch
 from trainers.methods.base import Discovery, Diverged
 from trainers.methods.ranking import Ranking, top_circuits
@@ -104,8 +105,6 @@ class GradientAttribution(Attribution):
         return None
 
     def scores(self, session: Session) -> Generator[Progress, None, tuple[Tensor, int]]:
-        import torch
-
         engine, graph, ranks = session.engine, session.graph, session.ranks
         assert engine is not None, "an attribution runs inside the trial's engine"
         sums = torch.zeros(graph.allowed.shape, dtype=torch.float64)
@@ -131,8 +130,6 @@ class GradientAttribution(Attribution):
         numbers: range,
     ) -> Float[Tensor, "writers readers"]:
         """The sum of the scores over this rank's examples and some runs, side by side."""
-        import torch
-
         if not known:
             references = session.references(batch)
             known.append((references, self.differences(session, batch, references)))

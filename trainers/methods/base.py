@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
+from model_patches.circuit import Circuit
 from trainers.progress import Progress
 from trainers.spec import Spec
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from model_patches.circuit import Circuit
     from trainers.session import Session
 
 

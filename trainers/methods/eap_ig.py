@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from model_patches.graph import EdgeGraph
+from model_patches.lazy import torch
 from trainers.data import Batch
 from trainers.methods.attribution import GradientAttribution
 
@@ -69,8 +70,6 @@ class EapIgInputs(IntegratedGradients):
     def differences(self, session: Session, batch: Batch, references: References) -> Tensor:
         """clean − corrupted: a later writer's gradient in its gate holds its write in the interpolated
         run instead of the clean one."""
-        import torch
-
         with torch.no_grad():
             clean = session.loaded.model.record(batch.clean).writers
         session.count(batch, 1)
@@ -97,8 +96,6 @@ class EapIgActivations(IntegratedGradients):
         return len(components(graph)) * self.steps
 
     def run(self, graph: EdgeGraph, number: int) -> tuple[Tensor, Tensor]:
-        import torch
-
         component, step = divmod(number, self.steps)
         rows = components(graph)[component]
         gates, counts = graph.exists.double(), torch.zeros(graph.exists.shape, dtype=torch.float64)

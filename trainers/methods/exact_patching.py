@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from model_patches.circuit import Circuit
+from model_patches.lazy import torch
 from trainers.methods.attribution import Attribution
 from trainers.methods.base import Diverged, told_as
 from trainers.metrics import METRICS
@@ -13,7 +15,6 @@ from trainers.progress import Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model_patches.circuit import Circuit
     from trainers.session import Session
 
 WINDOW = 256  # circuits between two checkpoints; those that fit share a forward pass
@@ -33,8 +34,6 @@ class ExactPatching(Attribution):
     name: Literal["exact_patching"] = "exact_patching"
 
     def scores(self, session: Session) -> Generator[Progress, None, tuple[Tensor, int]]:
-        import torch
-
         from trainers.evaluate import evaluate
 
         graph, total, name = session.graph, session.graph.num_edges, self.attributed(session)
@@ -65,10 +64,6 @@ class ExactPatching(Attribution):
 
 def _without(session: Session, edge: int) -> Circuit:
     """All edges but one, by its place in the graph's order; -1 leaves none out."""
-    import torch
-
-    from model_patches.circuit import Circuit
-
     graph = session.graph
     kept = graph.allowed.clone()
     if edge >= 0:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from model_patches.circuit import Circuit
+from model_patches.lazy import torch
 from trainers.data import batch_order
 from trainers.methods.base import GATE_BINS, Discovery, Diverged, Method
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from model_patches.circuit import Circuit
     from trainers.methods.gated_edges import GatedEdges
     from trainers.methods.gated_nodes import GatedNodes
     from trainers.session import Session
@@ -209,8 +210,6 @@ class GateTraining(Method):
         self, gates: Gates, edges: Tensor, writers: Tensor | None, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """What drives sparsity: the Lagrangian terms, or the fixed penalty."""
-        import torch
-
         sparsity = 1 - (edges.mean() if self.sparsity_estimate == "sampled" else gates.expected().mean())
         values = {"sparsity": float(sparsity.detach())}
         if self.target_sparsity is None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from model_patches.circuit import Circuit
 from trainers.methods.gate_training import GateTraining
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
-    from model_patches.circuit import Circuit
     from trainers.methods.gated_nodes import GatedNodes
     from trainers.session import Session
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from model_patches.lazy import torch
 from trainers.methods.base import Discovery, Found
 from trainers.methods.ranking import Ranking, top_circuits
 from trainers.progress import Progress
@@ -22,8 +23,6 @@ class RandomEdges(Ranking):
     name: Literal["random"] = "random"
 
     def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
-        import torch
-
         session.open()
         generator = torch.Generator().manual_seed(session.spec.seed)
         scores = torch.rand(session.graph.allowed.shape, generator=generator)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, PositiveInt
 
+from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
 from trainers.evaluation.curves import MIB_GRID, mib_budgets
 from trainers.methods.base import Found, Method
@@ -86,6 +87,4 @@ def top_circuits(
     kind: Literal["budget", "ranking"] = "budget",
 ) -> list[Found]:
     """The highest-scoring edges at each budget."""
-    from model_patches.circuit import Circuit
-
     return [Found(Circuit.top(graph, scores, budget), kind) for budget in budgets]

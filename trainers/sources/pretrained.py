@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_patches.lazy import torch
 from trainers.sources.converted import why_no_tokenizer
 from trainers.sources.refusals import check_model, check_tokenizer
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerFast
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")

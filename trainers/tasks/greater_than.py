@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from model_patches.lazy import torch
 from trainers.spec import SpecError
 from trainers.tasks.base import Dataset
 from trainers.tasks.text import Pair, TextTask, spans
@@ -119,8 +120,6 @@ class GreaterThanTask(TextTask):
 
     def readout(self, logits: Tensor, loaded: Loaded) -> Tensor:
         """Softmax over the candidates only, as published."""
-        import torch
-
         return logits[..., torch.tensor(self.candidates(loaded), device=logits.device)]
 
     def pairs(self, draw: random.Random, loaded: Loaded) -> Iterator[Pair]:

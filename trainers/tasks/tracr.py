@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from model_patches.lazy import torch
 from trainers.data import Example
 from trainers.outside import read_json
 from trainers.tasks.base import SPLITS, Dataset, Task
@@ -63,8 +64,6 @@ class TracrTask(Task):
 
     def _derangement(self, count: int) -> list[int]:
         """One cycle through all inputs in random order: nothing keeps its place."""
-        import torch
-
         generator = torch.Generator().manual_seed(self.data_seed)
         cycle = torch.randperm(count, generator=generator).tolist()
         following = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
