@@ -21,6 +21,7 @@ from orchestrator.wording import count, duration
 
 # Joined, in this order, into one scope of the page; a new chart form is one file and one name here.
 SCRIPTS = (
+    "reader",
     "core",
     "pareto",
     "targets",

@@ -60,6 +60,32 @@ function openedCircuits(data) {
   return { data, look, scene, method, graph, view, circuit, choose, move, truth, everything };
 }
 
+// What is looked at, by names that a longer front leaves as they are; and back to it, as far as it is still there.
+function lookedAt(open) {
+  const { look, data } = open, circuit = open.circuit(look.at), layers = open.graph().layers;
+  return {
+    scene: open.scene().title, method: open.method().name, seed: open.view().seed, trial: circuit.trial, point: circuit.point, n: circuit.n,
+    moved: look.at !== open.view().start, mark: look.mark, order: look.order, fitted: look.fitted, limit: look.limit === Infinity ? -1 : look.limit,
+    low: layers[look.low], high: layers[look.high], ...Object.fromEntries(["kinds", "origins"].map((name) => [name, data[name].filter((one) => look[name].has(one))])),
+  };
+}
+function lookAgain(open, was) {
+  if (!was) return;
+  const known = (name, all) => new Set(Array.isArray(was[name]) ? all.filter((one) => was[name].includes(one)) : all);
+  const { look, data } = open, goTo = (part, list, same) => { const at = list.findIndex(same); if (at >= 0) open.choose(part, at); return at >= 0; };
+  const there = goTo("scene", data.scenes, ({ title }) => title === was.scene) && goTo("method", open.scene().methods, ({ name }) => name === was.method) &&
+    goTo("view", open.method().views, ({ seed }) => seed === was.seed);
+  if (there && was.moved) {
+    const ways = open.view().circuits.map((number, at) => ({ at, told: data.circuits[number] }));
+    const far = ({ told }) => (told.trial === was.trial && told.point === was.point ? -1 : Math.abs(told.n - was.n));
+    open.move(ways.sort((one, other) => far(one) - far(other))[0].at);
+  }
+  const layers = open.graph().layers, place = (name, otherwise) => (layers.includes(name) ? layers.indexOf(name) : otherwise);
+  Object.assign(look, { mark: was.mark in MARKS ? was.mark : look.mark, order: was.order in ORDERS ? was.order : look.order, fitted: was.fitted === true,
+    limit: was.limit < 0 ? Infinity : LIMITS.includes(was.limit) ? was.limit : 0, low: place(was.low, look.low), high: place(was.high, look.high),
+    kinds: known("kinds", data.kinds), origins: known("origins", data.origins) });
+}
+
 const originOf = (graph, edge) => {
   const name = graph.nodes[edge.writer].name;
   return /^m\d+$/.test(name) ? "MLPs" : /^a\d+\.h\d+$/.test(name) ? "heads" : "embeddings";
