@@ -1,4 +1,4 @@
-"""What a reader has chosen on the page outlives its reloads, and a page that cannot keep it works all the same."""
+"""What a reader has chosen on the page outlives its reloads; a page that cannot keep it works as well."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,7 +150,8 @@ def test_what_somebody_else_stored_under_the_name_does_no_harm(
     problems: list[str] = []
     written(small_sweep(tmp_path / "runs"), tmp_path / "report.html")
     visit = opened(context, tmp_path / "report.html", problems)
-    hostile = '{"theme": "x\\"", "folds": 3, "controls": {"a": null}, "circuits": {"circuits-view": {"scene": 4}}, "scroll": {}}'
+    views = '{"circuits-view": {"scene": 4}}'
+    hostile = f'{{"theme": "x", "folds": 3, "controls": {{"a": null}}, "circuits": {views}, "scroll": {{}}}}'
     visit.add_init_script(f"sessionStorage.setItem(`circuit-sweep ${{location.pathname}}`, {hostile!r})")
     visit.reload()
     visit.wait_for_selector("#chart-curves-0 .scatterlayer .point", state="attached")

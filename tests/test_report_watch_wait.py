@@ -1,4 +1,4 @@
-"""`report --watch` may be started before its sweep: it waits, says what for, and goes on when there is one."""
+"""`report --watch` may be started before its sweep: it waits, says so, and goes on when there is one."""
 
 import time
 from collections.abc import Callable

@@ -58,6 +58,11 @@ class Doubt:
 def doubts(findings: Findings) -> Iterator[Doubt]:
     """All of them, also those that several trials have, one after the other."""
     for problem in findings.results.problems:
+        if problem.asked:
+            yield Doubt(
+                f"equal budget, {problem.where}", problem.what, "Nothing: --max-examples asked for it."
+            )
+            continue
         yield Doubt(
             "files", f"{problem.where}: {problem.what}", "Run the sweep again, or leave the trial out."
         )

@@ -83,6 +83,7 @@ function fillSelect(select, texts, values = texts.map((_, at) => at), chosen = n
 function syncParts(parts, open) {
   const { look } = open, view = open.view(), last = view.circuits.length - 1, layers = open.graph().layers;
   parts.scenes.value = look.scene;
+  parts.orders.value = look.order;
   fillSelect(parts.methods, open.scene().methods.map((method) => method.name), undefined, look.method);
   fillSelect(parts.views, open.method().views.map(({ seed }) => (seed === null ? "of all seeds" : `of seed ${seed}`)), undefined, look.view);
   fillSelect(parts.lows, layers, undefined, look.low);
