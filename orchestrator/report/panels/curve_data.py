@@ -14,6 +14,7 @@ from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import chart_text
 from orchestrator.report.published import PublishedPoint
 from orchestrator.report.scenes import Curve, Scene
+from orchestrator.report.slots import with_others
 from orchestrator.report.thinning import evenly
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, median_over_seeds
 from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, seed_values
@@ -243,8 +244,7 @@ def published_data(
 
 def published_slots(findings: Findings, methods: Sequence[str]) -> dict[str, int]:
     """The colour and marker of the method of that name, or else of none on the page."""
-    fresh = [method for method in dict.fromkeys(methods) if method not in findings.slots]
-    return dict(findings.slots) | {method: len(findings.slots) + at for at, method in enumerate(fresh)}
+    return with_others(findings.slots, methods)
 
 
 def drawn_per_curve(findings: Findings) -> int:
