@@ -80,9 +80,11 @@ def value_of(cell: str) -> str | int | float | None:
     return cell
 
 
-def moved(row: Any) -> dict[str, float]:
-    """Another value in every measured column of the row."""
+def moved(row: Any) -> dict[str, Any]:
+    """Another value in every measured column of the row, another reader for an edge."""
     names = ("value", "sparsity", "divergence", "share", "iou")
+    if "reader" in row:
+        return {"reader": "a0.h0.v"}
     return {name: row[name] * 0.5 + 0.01 for name in names if isinstance(row.get(name), float)}
 
 

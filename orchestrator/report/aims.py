@@ -35,7 +35,10 @@ def missed_targets(findings: Findings, curve: Curve, where: str) -> Iterator[Dou
             achieved = sorted(row["sparsity"] for row in off)
             ends = percent(achieved[0]) + f" to {percent(achieved[-1])}" * (achieved[0] != achieved[-1])
             some = f"{len(off)} of {count(len(own), 'final circuit')}"
-            text = f"{some} missed the target sparsity {shortest(target)} by more than {TOLERANCE} and half an edge: cut are {ends}."
+            text = (
+                f"{some} missed the target sparsity {shortest(target)} by more than {TOLERANCE} and half an "
+                f"edge: cut are {ends}."
+            )
             ids = sorted({row["trial_id"] for row in off})
             yield Doubt(where, text, "Go by the achieved sparsity, as all curves do.", ids)
 

@@ -26,8 +26,10 @@ from orchestrator.report.pdf.boxes import (
     Rule,
     Text,
     gap,
+    is_wide,
     paginate,
     paragraph,
+    shown_height,
 )
 from orchestrator.report.pdf.text import (
     BODY,
@@ -62,8 +64,8 @@ class Cover:
 
 
 def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Drawn) -> None:
-    """Without the sections whose point is a view that needs a screen."""
-    sections = [one for one in sections if not any(isinstance(b, CircuitsView) for b in one.blocks)]
+    """Of the sections whose point is a view that needs a screen, the figures alone."""
+    sections = [one for section in sections if (one := _on_paper(section, drawn)) is not None]
     cover = replace(cover, lacking=_lacking(cover, sections))
     boxes = _body(sections, drawn)
     pages = paginate(boxes)
@@ -78,6 +80,15 @@ def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Draw
     with styled(), PdfPages(path, metadata=metadata) as document:
         for number, page in enumerate([*front, *pages], 1):
             document.savefig(_page(page, number, "" if number == 1 else cover.title))
+
+
+def _on_paper(section: Section, drawn: Drawn) -> Section | None:
+    if not any(isinstance(block, CircuitsView) for block in section.blocks):
+        return section
+    if not any(kind.panel == section.key for kind, _ in drawn.plots):
+        return None
+    lead = "Some of the circuits on the fronts; report.html shows them all, and what changes along a front."
+    return replace(section, lead=lead, blocks=[])
 
 
 def _body(sections: Sequence[Section], drawn: Drawn) -> list[Box]:
@@ -187,13 +198,14 @@ def _plots(page: Figure, rows: Sequence[Placed]) -> None:
         return
     edges = [0.0]
     for one in rows:
-        edges += [one.top, one.top + 72 * max(plot.size[1] for plot in one.box.plots)]
+        edges += [one.top, one.top + max(map(shown_height, one.box.plots))]
     heights = [below - above for above, below in pairwise([*edges, HEIGHT])]
     wide = (ROOM - BETWEEN) / 2
     widths = (LEFT, wide, BETWEEN, wide, WIDTH - LEFT - ROOM)
     grid = GridSpec(len(heights), len(widths), figure=page, width_ratios=widths, height_ratios=heights)
     for number, one in enumerate(rows):
         for place, plot in enumerate(one.box.plots):
-            part = page.add_subfigure(grid[2 * number + 1, 2 * place + 1])
+            columns = slice(1, 4) if is_wide(plot) else 2 * place + 1
+            part = page.add_subfigure(grid[2 * number + 1, columns])
             plot.draw(part, plot.rows)
             lay_out(part)
