@@ -6,7 +6,7 @@ The files of a figure are `figures/<slug>.pdf|png|svg`, with exactly what is dra
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.report.figures.circuits import has_drawable, on_the_fronts
+from orchestrator.report.figures.circuits import DRAWN_EDGES, has_drawable, on_the_fronts
 from orchestrator.report.figures.consensus import between_seeds
 from orchestrator.report.figures.curves import against_edges, against_sparsity
 from orchestrator.report.figures.gates import by_expected_gate
@@ -63,9 +63,10 @@ FIGURES = (
         "circuit",
         "Circuits",
         "circuits",
-        "Of each method the sparsest circuit that is faithful on validation, or else the one at the knee of "
-        "its front, from the embeddings up to the output: one trunk per writer, one branch per edge in the "
-        "colour of what it feeds.",
+        f"Of each method one circuit of at most {DRAWN_EDGES} edges, the first that there is: the "
+        "sparsest that is faithful on validation, the one at the knee of its front, the largest on its front. From the "
+        "embeddings up to the output: one trunk per writer, one branch per edge in the colour of what it "
+        "feeds.",
         has_drawable,
         on_the_fronts,
     ),

@@ -1,4 +1,4 @@
-"""Circuits for print: of each method of a scene the sparsest faithful one, or else the one at the knee."""
+"""Circuits for print: one of each method of a scene, chosen by `_chosen`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -36,15 +36,21 @@ def has_drawable(findings: Findings) -> bool:
 
 
 def _chosen(findings: Findings, curve: Curve) -> tuple[int, str] | None:
-    """The row of a curve's circuit and which one that is; None without one, or where it is too large."""
+    """The row of a curve's circuit and which one that is: the first of these that is small enough."""
     faithful = curve.sparsest(findings.epsilon(curve.scene)).values()
-    row = min(faithful, key=lambda row: (curve.num_edges[row], row), default=curve.knee)
-    which = "sparsest faithful circuit of all seeds" if faithful else "circuit at the knee of the front"
-    return None if row is None or not 0 < curve.num_edges[row] <= DRAWN_EDGES else (row, which)
+    best = min(faithful, key=lambda row: (curve.num_edges[row], row), default=None)
+    small = [row for row in curve.front.tolist() if 0 < curve.num_edges[row] <= DRAWN_EDGES]
+    ways = (
+        (best, "the sparsest faithful circuit of all seeds"),
+        (curve.knee, "the circuit at the knee of the front"),
+        (small[-1] if small else None, f"the largest of the front with at most {DRAWN_EDGES} edges"),
+    )
+    fitting = ((row, which) for row, which in ways if row is not None)
+    return next((one for one in fitting if 0 < curve.num_edges[one[0]] <= DRAWN_EDGES), None)
 
 
 def _plot(findings: Findings, curve: Curve, kept: KeptEdges) -> Plot | None:
-    """None where there is nothing to draw, or the edge list cannot be read."""
+    """None where no edge is on a path from the input to the output, or the edge list cannot be read."""
     chosen = _chosen(findings, curve)
     numbers = kept.edges(curve.rows[chosen[0]]) if chosen else None
     if chosen is None or numbers is None:
@@ -54,6 +60,8 @@ def _plot(findings: Findings, curve: Curve, kept: KeptEdges) -> Plot | None:
     shared = scores.heads_per_kv if scores is not None else 1
     edges = [kept.names[number] for number in numbers.tolist()]
     drawn = set(on_paths(edges, shared))
+    if not drawn:
+        return None
     values = scores.of_edges.tolist() if scores is not None else [None] * len(edges)
     rows: list[Row] = [
         {"writer": edge[0], "reader": edge[1], "score": score, "on_path": int(edge in drawn)}
