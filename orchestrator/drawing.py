@@ -129,11 +129,12 @@ def draw_into(
     axes.set_aspect("equal")
     for text in axes.findobj(Text):
         text.set_parse_math(False)
-        text.set_fontsize(scale * text.get_fontsize())
-    for line in axes.findobj(lambda one: isinstance(one, Line2D | Patch)):
+        text.set_fontsize(scale * float(text.get_fontsize()))
+    for patch in axes.findobj(Patch):
+        patch.set_linewidth(scale * patch.get_linewidth())
+    for line in axes.findobj(Line2D):
         line.set_linewidth(scale * line.get_linewidth())
-        if isinstance(line, Line2D):
-            line.set_markersize(scale * line.get_markersize())
+        line.set_markersize(scale * line.get_markersize())
 
 
 def _paint(

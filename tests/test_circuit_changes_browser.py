@@ -27,8 +27,8 @@ def test_the_edges_that_appear_are_drawn_and_listed_though_they_are_the_weakest(
 ) -> None:
     runs, html = large
     before, after = (stored(runs, "big0", number) for number in (0, 1))
-    new = arrows(set(after.edges) - set(before.edges))
-    drawn = arrows(set(after.connected().edges)) & new
+    new = arrows(after.edges) - arrows(before.edges)
+    drawn = arrows(after.connected().edges) & new
     assert len(new) == 10 and drawn
     with visiting(browser, html) as visit:
         view = visit.page.locator(".circuits")

@@ -103,7 +103,7 @@ def test_the_csv_holds_every_seed_that_a_band_is_made_of(tmp_path: Path) -> None
 
 
 def test_a_circuit_of_each_method_is_a_figure_with_its_edges(tmp_path: Path) -> None:
-    """The sparsest faithful one; of none that is faithful, the knee or the largest; not one without a path."""
+    """The sparsest faithful one; else the knee or the largest; not one without a path."""
     runs = Runs(tmp_path)
     loose = [("tok_embeds", "m0")]
     runs.trial(trial("aa", 0, [point(0, 3, 0.0), point(1, 6, 0.0)]), edges={0: TRUTH, 1: EDGES})

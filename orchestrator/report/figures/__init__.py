@@ -63,8 +63,8 @@ FIGURES = (
         "circuit",
         "Circuits",
         "circuits",
-        f"Of each method one circuit of at most {DRAWN_EDGES} edges, the first that there is: the "
-        "sparsest that is faithful on validation, the one at the knee of its front, the largest on its front. From the "
+        f"Of each method one circuit of at most {DRAWN_EDGES} edges: the sparsest that is faithful on "
+        "validation, else the one at the knee of its front, else the largest on its front. From the "
         "embeddings up to the output: one trunk per writer, one branch per edge in the colour of what it "
         "feeds.",
         has_drawable,

@@ -113,7 +113,7 @@ def _seed_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
                 "method": curve.method,
                 "num_edges": size,
                 "sparsity": 1 - size / curve.scene.num_edges_total,
-                "value": finite(values[row]),
+                "value": finite(float(values[row])),
                 "seed": int(curve.seeds[row]),
                 "trial_id": curve.rows[row]["trial_id"],
             }
