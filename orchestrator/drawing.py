@@ -1,7 +1,8 @@
 """Drawing: a circuit as a picture, layers as rows, from the embeddings up to the output.
 
 Each writer is one trunk that rises through the rows; a branch leaves it for each reader, in the
-colour of the reader's kind. Serves `circuit draw` and the pictures in MLflow.
+colour of the reader's kind. Serves `circuit draw`, the pictures in MLflow and the
+report's figures.
 """
 
 import io
@@ -13,10 +14,11 @@ from typing import Literal
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
+from matplotlib.text import Text
 
 from model_patches.circuit import Circuit
 from orchestrator.circuits.layout import NODE_WIDTH, Item, Layout, layered
@@ -94,20 +96,9 @@ def draw_circuit(
     Of a circuit with more than MAX_EDGES edges, the ones closest to the output are drawn, and the
     title says so.
     """
-    weight = dict(zip(edges, scores if scores is not None else [1.0] * len(edges), strict=True))
-    useful = on_paths(edges, heads_per_kv)
-    shown = closest_to_output(useful, MAX_EDGES)
-    if len(shown) < len(useful):
-        title += f"\nthe {len(shown):,} of {len(useful):,} edges that are closest to the output"
     with matplotlib.rc_context({"svg.hashsalt": "circuit-sweep", "pdf.fonttype": 42}):
         figure = Figure()
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        if shown:
-            _fill(figure, axes, [(*edge, weight[edge]) for edge in shown], heads_per_kv, title)
-        else:
-            figure.set_size_inches(4, 2)
-            axes.text(0.5, 0.5, f"{title}\nno edges on a path", ha="center", va="center", fontsize=9)
+        figure.set_size_inches(_paint(figure, edges, title, scores, heads_per_kv))
         target = io.BytesIO()
         undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[form]
         dots = min(150.0, MAX_PIXELS / max(figure.get_size_inches()))
@@ -115,9 +106,61 @@ def draw_circuit(
         return target.getvalue()
 
 
-def _fill(
-    figure: Figure, axes: Axes, edges: list[tuple[str, str, float]], heads_per_kv: int, title: str
+def natural_size(
+    edges: Sequence[Edge], title: str, scores: Sequence[float] | None = None, heads_per_kv: int = 1
+) -> tuple[float, float]:
+    """Width and height in inches at which `draw_circuit` draws a circuit."""
+    return _paint(Figure(), edges, title, scores, heads_per_kv)
+
+
+def draw_into(
+    canvas: Figure | SubFigure,
+    edges: Sequence[Edge],
+    title: str,
+    scores: Sequence[float] | None = None,
+    heads_per_kv: int = 1,
 ) -> None:
+    """The picture of `draw_circuit` in a figure or a part of one, letters and lines as small as it takes to
+    fit."""
+    wide, high = _paint(canvas, edges, title, scores, heads_per_kv)
+    dots = canvas.get_figure(root=True).dpi
+    scale = min(1.0, canvas.bbox.width / dots / wide, canvas.bbox.height / dots / high)
+    axes = canvas.axes[-1]
+    axes.set_aspect("equal")
+    for text in axes.findobj(Text):
+        text.set_parse_math(False)
+        text.set_fontsize(scale * float(text.get_fontsize()))
+    for patch in axes.findobj(Patch):
+        patch.set_linewidth(scale * patch.get_linewidth())
+    for line in axes.findobj(Line2D):
+        line.set_linewidth(scale * line.get_linewidth())
+        line.set_markersize(scale * line.get_markersize())
+
+
+def _paint(
+    canvas: Figure | SubFigure,
+    edges: Sequence[Edge],
+    title: str,
+    scores: Sequence[float] | None,
+    heads_per_kv: int,
+) -> tuple[float, float]:
+    """Draws over the whole canvas; returns the width and height in inches that the drawing is made for."""
+    weight = dict(zip(edges, scores if scores is not None else [1.0] * len(edges), strict=True))
+    useful = on_paths(edges, heads_per_kv)
+    shown = closest_to_output(useful, MAX_EDGES)
+    if len(shown) < len(useful):
+        title += f"\nthe {len(shown):,} of {len(useful):,} edges that are closest to the output"
+    axes = canvas.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    if shown:
+        return _fill(axes, [(*edge, weight[edge]) for edge in shown], heads_per_kv, title)
+    axes.text(0.5, 0.5, f"{title}\nno edges on a path", ha="center", va="center", fontsize=9)
+    return 4.0, 2.0
+
+
+def _fill(
+    axes: Axes, edges: list[tuple[str, str, float]], heads_per_kv: int, title: str
+) -> tuple[float, float]:
     links, ports = _links(edges, heads_per_kv)
     names = sorted({end for link in links for end in link[:2]}, key=place_of)
     levels = {level: row for row, level in enumerate(sorted({level_of(name) for name in names}))}
@@ -131,7 +174,6 @@ def _fill(
     width = right - left + margin
     axes.set_xlim(left - margin, left - margin + width)
     axes.set_ylim(-0.62, top)
-    figure.set_size_inches(width, top + 0.62)
     _bands(axes, {level: heights[row] for level, row in levels.items()}, left, left - margin + width)
     for piece in _pieces(layout, links, ports, heights):
         axes.add_patch(_curve(piece))
@@ -143,6 +185,7 @@ def _fill(
                 _junction(axes, name, layout.x[name, row] * UNIT, heights[row])
     axes.text(left - margin + 0.1, top - 0.1, title, fontsize=8, va="top", fontweight="bold")
     _legend(axes, edges, heads_per_kv)
+    return width, top + 0.62
 
 
 def _links(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 RANK = re.compile(r"\n\n(?=rank \d)")  # between what several ranks said
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 SECRET = re.compile(
     r"(?i)([?&;][^=&;?\s]{0,60}(?:secret|token|password|key|signature)[^=&;?\s]{0,60}=)[^&;\s'\"]+"
 )

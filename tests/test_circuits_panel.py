@@ -273,8 +273,8 @@ def test_consensus_counts_what_the_run_folder_holds(tmp_path: Path) -> None:
     matrices = {block.caption: block for block in blocks if isinstance(block, Matrix)}
     methods = next(matrix for caption, matrix in matrices.items() if "between methods" in caption)
     cross = np.mean([len(a & b) / len(a | b) for a in sets for b in others])
-    names = [name for name, _ in methods.rows]
-    cells = dict(methods.rows)
+    names = [name.partition(":")[0] for name, _ in methods.rows]
+    cells = {name.partition(":")[0]: row for name, row in methods.rows}
     assert (
         cells[GROUP.method][names.index("EAP")][0]
         == f"{cross:.2f} ({iou_by_chance(20, 19, GRAPH.num_edges):.2f})"

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.records.results import Results
+from orchestrator.report.figures import Drawn
 from orchestrator.report.findings import Findings
 from orchestrator.report.page import page
+from orchestrator.report.panels.curve_data import band_data
 from orchestrator.report.panels.faithfulness import faithfulness
 from orchestrator.report.panels.fronts import fronts
+from orchestrator.report.summary import summary
+from orchestrator.statistics.bootstrap import over_examples
 from tests.run_folders import TOTAL, Runs, point, small_sweep, trial
-from tests.test_panels_comparison import add, group, pair, table, text
+from tests.test_panels_comparison import OFFSETS, add, group, pair, table, text
 
 
 def test_smallest_budgets(tmp_path: Path) -> None:
@@ -72,11 +76,45 @@ def test_hypervolume_per_seed_and_the_knee(tmp_path: Path) -> None:
     assert second < low <= mean <= high < first
     wide = [float(end) for end in row["95 % over both"].strip("[]").split(", ")]
     assert wide[0] < low and high < wide[1]
-    assert (row["Knee: edges"], row["Knee: edges, 95 % over seeds"]) == ("4", "[4, 4]")
-    assert (row["Knee: divergence"], row["Knee: divergence, 95 % over seeds"]) == (
-        *("0.400", "[0.400, 0.400]"),
-    )
-    assert "front has no knee: edge pruning (29.6 %)" in text(runs, fronts), "seed 0 not drawn: 8 of 27"
+    assert (row["Knee of the front: edges"], row["Seeds with a knee"]) == ("4", "1 of 3")
+
+
+def test_the_knee_is_told_over_seeds_and_over_examples_apart(tmp_path: Path) -> None:
+    """Medians 4 edges and 0.4; with three seeds the interval over seeds is their range. Over examples all
+    three seeds move together, and no number of edges does."""
+    runs = Runs(tmp_path)
+    add(runs, "edge pruning", 0, {2: 1.8, 4: 0.4, 50: 0.2})
+    add(runs, "edge pruning", 1, {2: 1.8, 3: 0.5, 50: 0.2})
+    add(runs, "edge pruning", 2, {2: 1.8, 6: 0.3, 50: 0.2})
+    (row,) = table(runs, fronts, "Knee of each front")
+    assert row["Seeds with a knee"] == "3 of 3"
+    assert (row["Edges, median over seeds"], row["Edges, 95 % over seeds"]) == ("4", "[3, 6]")
+    assert row["Divergence, median over seeds"] == "0.400"
+    assert row["Divergence, 95 % over seeds"] == "[0.300, 0.500]"
+    low, high = map(float, row["Divergence, 95 % over examples"].strip("[]").split(", "))
+    assert 0.3 < low < 0.4 <= high < 0.5, "narrower than over seeds: four examples that differ little"
+    findings = Findings.of(Results.load([runs.folder]))
+    told = summary(findings, Drawn())["scenes"][0]["methods"][0]["knee_over_seeds"]
+    assert (told["num_edges"], told["num_edges_seeds"]) == (4, {"low": 3, "high": 6})
+    assert told["divergence_test_examples"]["low"] == pytest.approx(low, abs=1e-3) and told["why"] == ""
+
+
+def test_the_band_over_examples_is_of_the_median_over_seeds(tmp_path: Path) -> None:
+    """Seeds at 0.4, 0.5 and 0.9 on the same examples: the interval of the middle one."""
+    runs = Runs(tmp_path)
+    for seed, value in enumerate((0.4, 0.5, 0.9)):
+        add(runs, "edge pruning", seed, {10: value})
+    findings = Findings.of(Results.load([runs.folder]))
+    ((_, (curve,)),) = findings.scenes.items()
+    (band,) = [value for value in band_data(findings, curve, ["kl"], TOTAL)["values"] if value]
+    ends = over_examples([0.5 + offset for offset in OFFSETS])
+    assert (band["from"][0], band["to"][0]) == pytest.approx((ends.low, ends.high), abs=1e-3)
+    stored = Runs(tmp_path / "without")
+    for seed, value in enumerate((0.4, 0.5, 0.9)):
+        add(stored, "edge pruning", seed, {10: value}, stored=False)
+    findings = Findings.of(Results.load([stored.folder]))
+    ((_, (curve,)),) = findings.scenes.items()
+    assert "from" not in band_data(findings, curve, ["kl"], TOTAL)["values"][0]
 
 
 def test_two_seeds_are_too_few_for_an_interval(tmp_path: Path) -> None:
@@ -86,7 +124,7 @@ def test_two_seeds_are_too_few_for_an_interval(tmp_path: Path) -> None:
         add(runs, "edge pruning", seed, {2: 1.8, 4: 0.4, 50: 0.2})
         add(runs, "random", seed, {4: 1.0})
     row = table(runs, fronts, "Hypervolume per seed")[0] | table(runs, fronts, "Knee of each front")[0]
-    for name in ("95 % over seeds", "95 % over both", "Knee: edges, 95 % over seeds"):
+    for name in ("95 % over seeds", "95 % over both", "Edges, 95 % over seeds"):
         assert row[name] == "too few seeds"
     assert row["95 % over examples"].startswith("["), "examples there are enough"
     assert pair(runs)["95 % over seeds"] == pair(runs)["95 % over both"] == "too few seeds"

@@ -30,7 +30,7 @@ from orchestrator.report.figures.style import (
     styled,
 )
 from orchestrator.report.findings import Findings
-from tests.run_folders import GROUP, Runs, gated_sweep, point, small_sweep, trial
+from tests.run_folders import EDGES, GROUP, TRUTH, Runs, gated_sweep, point, small_sweep, trial
 
 
 def findings_of(runs: Runs) -> Findings:
@@ -80,10 +80,46 @@ def value_of(cell: str) -> str | int | float | None:
     return cell
 
 
-def moved(row: Any) -> dict[str, float]:
-    """Another value in every measured column of the row."""
+def moved(row: Any) -> dict[str, Any]:
+    """Another value in every measured column of the row, another reader for an edge."""
     names = ("value", "sparsity", "divergence", "share", "iou")
+    if "reader" in row:
+        return {"reader": "a0.h0.v"}
     return {name: row[name] * 0.5 + 0.01 for name in names if isinstance(row.get(name), float)}
+
+
+def test_the_csv_holds_every_seed_that_a_band_is_made_of(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for seed, value in enumerate((0.1, 0.4, 0.2)):
+        runs.trial(trial(f"t{seed}", seed, [point(0, 5, value), point(1, 9, value / 2)]))
+    runs.sweep("three", ["t0", "t1", "t2"])
+    for plot in figures_of(findings_of(runs)).plots:
+        if plot[0].key in ("curve", "sparsity"):
+            rows = [row for row in plot[1].rows if row["part"] == "seed"]
+            told = [(row["num_edges"], row["seed"], row["value"]) for row in rows]
+            assert told == [(5, 0, 0.1), (5, 1, 0.4), (5, 2, 0.2), (9, 0, 0.05), (9, 1, 0.2), (9, 2, 0.1)]
+            bands = [row for row in plot[1].rows if row["part"] == "band"]
+            assert [row["value"] for row in bands] == [0.2, 0.1], "their medians"
+
+
+def test_a_circuit_of_each_method_is_a_figure_with_its_edges(tmp_path: Path) -> None:
+    """The sparsest faithful one; else the knee or the largest; not one without a path."""
+    runs = Runs(tmp_path)
+    loose = [("tok_embeds", "m0")]
+    runs.trial(trial("aa", 0, [point(0, 3, 0.0), point(1, 6, 0.0)]), edges={0: TRUTH, 1: EDGES})
+    far = {"group": GROUP.model_copy(update={"method": "far"})}
+    runs.trial(trial("bb", 0, [point(0, 3, 0.9), point(1, 6, 0.5)], **far), edges={0: TRUTH, 1: EDGES})
+    cut = {"group": GROUP.model_copy(update={"method": "cut"})}
+    runs.trial(trial("cc", 0, [point(0, 1, 0.0)], **cut), edges={0: loose})
+    runs.sweep("three", ["aa", "bb", "cc"])
+    plots = [plot for kind, plot in figures_of(findings_of(runs)).plots if kind.key == "circuit"]
+    assert [plot.title.partition(",")[0] for plot in plots] == ["edge pruning", "far"]
+    assert [(row["writer"], row["reader"]) for row in plots[0].rows] == TRUTH
+    assert "sparsest faithful" in plots[0].details and "largest of the front" in plots[1].details
+    assert [row["on_path"] for row in plots[0].rows] == [1, 1, 0], (
+        "pos_embeds feeds a head that feeds nothing"
+    )
+    assert "not drawn: 1 edge on no path" in plots[0].details
 
 
 def test_methods_look_different_in_colour_and_in_grey() -> None:

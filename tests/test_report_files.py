@@ -207,7 +207,7 @@ def test_hostile_names_break_no_file(tmp_path: Path) -> None:
 
 def test_the_summary_says_what_the_page_says(written: tuple[Runs, ReportFiles]) -> None:
     told = summary_of(written[1])
-    assert (told["format"], told["schema"], told["tables_schema"]) == ("circuit-sweep/report", 3, 1)
+    assert (told["format"], told["schema"], told["tables_schema"]) == ("circuit-sweep/report", 4, 1)
     assert [sweep["name"] for sweep in told["sweeps"]] == ["gated", "small"]
     assert told["trials"] == {"all": 8, "complete": 6, "failed": 1, "unreadable": 0, "unfinished": 1}
     (scene,) = told["scenes"]

@@ -6,7 +6,7 @@ from matplotlib import rc_context, rcParams
 from matplotlib.font_manager import findfont, get_font
 
 from orchestrator.report.figures.style import styled
-from orchestrator.report.panels.blocks import Column, Table
+from orchestrator.report.panels.blocks import Column, Details, Section, Table
 from orchestrator.report.pdf import document, text
 from orchestrator.report.pdf.boxes import DEPTH, ROOM, TOP, Box, Text, paginate, paragraph
 from orchestrator.report.pdf.document import Cover
@@ -88,3 +88,12 @@ def test_the_cover_says_that_a_sweep_is_not_over() -> None:
     told = [Cover("t", [], [], [], banner) for banner in ("Unfinished: 6 of the trials are not over.", "")]
     texts = [[one.text for box in document._cover(cover, []) for one in box.texts] for cover in told]
     assert "Unfinished: 6 of the trials are not over." in texts[0] and len(texts[0]) == len(texts[1]) + 1
+
+
+def test_the_cover_says_once_that_the_fonts_lack_letters() -> None:
+    rows = [["中", "文 kl"], ["中", "x"]]
+    section = Section("key", "title", "lead", [Details("文", [Table("caption", [Column("a")] * 2, rows)])])
+    assert document._lacking(Cover("t", ["为什么?"], [], []), [section]) == 5
+    assert document._lacking(Cover("Δ ≤ ε – “t”", ["why?"], [], []), []) == 0
+    told = [text.text for box in document._cover(Cover("t", [], [], [], lacking=5), []) for text in box.texts]
+    assert sum("5 characters without a glyph" in text for text in told) == 1

@@ -13,11 +13,13 @@ from orchestrator.statistics.bootstrap import (
     RESAMPLES,
     Interval,
     draws,
+    median_over_examples,
     median_over_seeds,
     over_both,
     over_examples,
     over_seeds,
     percentile_interval,
+    resampled_means,
 )
 
 NUMBERS = st.floats(-10, 10, allow_nan=False).map(lambda value: round(value, 3))
@@ -224,3 +226,26 @@ def test_weighted_percentiles() -> None:
     assert percentile_interval([3, 1, 2], [0.5, 0.024, 0.476]) == Interval(2, 3)
     assert percentile_interval([3, 1, 2], [0.5, 0.026, 0.474]) == Interval(1, 3)
     assert percentile_interval([1, np.inf], [0.5, 0.5]) == Interval(1, np.inf)
+
+
+def test_a_median_over_seeds_on_other_examples_by_brute_force() -> None:
+    """Each resample of the examples anew, with one loop; it is not the median of the seeds' intervals."""
+    values = np.random.default_rng(6).exponential(size=(4, 25))
+    chosen = np.array([[0, 0, -1], [1, 3, -1], [2, -1, -1]])
+    counts = resampled_means(np.eye(25)) * 25
+    low, high = median_over_examples(values, chosen)
+    for column, rows in enumerate(([0, 1, 2], [0, 3])):
+        medians = []
+        for drawn in counts.round().astype(int):
+            means = [np.repeat(values[row], drawn).mean() for row in rows]
+            medians.append(float(np.median(means)))
+        medians.sort()
+        assert (low[column], high[column]) == pytest.approx((medians[50], medians[-51]), rel=1e-9)
+    assert np.isnan([low[2], high[2]]).all(), "no seed has a circuit there"
+    ends = [over_examples(values[row]) for row in range(3)]
+    assert low[0] > np.median([one.low for one in ends]) and high[0] < np.median([one.high for one in ends])
+
+
+def test_a_median_of_values_that_are_not_finite_has_no_interval() -> None:
+    low, high = median_over_examples([[1.0, 2.0], [np.nan, 1.0]], [[0, 0], [0, 1]])
+    assert np.isfinite([low[0], high[0]]).all() and np.isnan([low[1], high[1]]).all()

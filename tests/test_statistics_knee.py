@@ -1,13 +1,12 @@
-"""The knee of a front, its spread over seeds, and many hypervolumes at once."""
+"""The knee of a front, and many hypervolumes at once."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.statistics.bootstrap import draws
-from orchestrator.statistics.knee import knee, knees_over_seeds
-from orchestrator.statistics.pareto import dominated_shares, front
+from orchestrator.statistics.knee import knee
+from orchestrator.statistics.pareto import dominated_shares
 
 
 def test_the_knee_of_a_hyperbola() -> None:
@@ -39,45 +38,6 @@ def test_the_scale_of_the_axes_does_not_move_it(across: float, down: float, shif
     here, there = knee(x, y), knee(across * x + shift, down * y - shift)
     assert here is not None and there is not None
     assert here.index == there.index and here.distance == pytest.approx(there.distance)
-
-
-def test_knees_over_seeds_by_enumeration() -> None:
-    """Against all 27 ways to draw three seeds, each with its own front and knee."""
-    generator = np.random.default_rng(1)
-    seeds = np.repeat([3, 5, 9], 12)
-    x = np.tile(np.linspace(-3, 0, 12), 3)
-    costs = np.column_stack((x, np.exp(-2 * (x + 3)) + generator.uniform(0, 0.3, 36)))
-    found = knees_over_seeds(costs, seeds)
-    right: dict[int, float] = {}
-    for drawn in np.ndindex(3, 3, 3):
-        pool = np.flatnonzero(np.isin(seeds, np.array([3, 5, 9])[list(set(drawn))]))
-        best = pool[front(costs[pool])]
-        bend = knee(*costs[best].T)
-        if bend is not None:
-            right[best[bend.index]] = right.get(best[bend.index], 0) + 1 / 27
-    told: dict[int, float] = {}
-    for row, weight in zip(found.rows.tolist(), found.weights, strict=True):
-        told[row] = told.get(row, 0) + weight
-    assert told == pytest.approx(right) and len(told) > 1
-    assert found.without == pytest.approx(1 - sum(right.values()))
-
-
-def test_resamples_without_a_knee_are_counted() -> None:
-    """Seed 0 has a knee, seed 1 alone does not: it is drawn alone in a quarter of the resamples."""
-    costs = np.array([[0, 8], [1, 3], [4, 0], [0, 9], [4, 8]], dtype=float)
-    found = knees_over_seeds(costs, np.array([0, 0, 0, 1, 1]))
-    assert found.without == pytest.approx(0.25) and set(found.rows.tolist()) == {1}
-    assert found.weights.sum() == pytest.approx(0.75)
-
-
-def test_many_seeds_are_drawn() -> None:
-    generator = np.random.default_rng(2)
-    costs, seeds = generator.uniform(size=(60, 2)), np.repeat(np.arange(12), 5)
-    found = knees_over_seeds(costs, seeds)
-    assert found.weights.sum() + found.without == pytest.approx(1)
-    assert len(draws(12).weights) == 2000
-    again = knees_over_seeds(costs, seeds)
-    assert (found.rows == again.rows).all() and (found.weights == again.weights).all()
 
 
 COSTS = st.lists(st.tuples(st.floats(-3, 0), st.floats(-0.5, 2)), min_size=1, max_size=12)

@@ -391,7 +391,9 @@ def _watched(
         if as_json:
             click.echo(json.dumps(asdict(refreshed)), err=True)
         else:
-            click.echo(f"{datetime.now():%H:%M:%S}  {refreshed}", err=True)
+            click.echo(printable(f"{datetime.now():%H:%M:%S}  {refreshed}"), err=True)
 
     click.echo(f"Watching every {every} s: {target.location}/report.html (Ctrl-C ends it)", err=True)
-    return watch(sources, target, every, tell, lambda line: click.echo(line, err=True), max_examples)
+    return watch(
+        sources, target, every, tell, lambda line: click.echo(printable(line), err=True), max_examples
+    )

@@ -16,10 +16,12 @@ MAX_SNAPSHOT = 4 * MAX_BYTES  # what a sweep file of the allowed size becomes wi
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be read or does not fit: where it is and what is wrong."""
+    """Something that could not be read or does not fit: where it is and what is wrong. `asked`: no file is
+    at fault, the reader asked for it."""
 
     where: str
     what: str
+    asked: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ SPLITS = ("train", "validation", "test")
 # A circuit whose validation divergence is at most this is called faithful, unless the sweep's
 # objectives set another epsilon.
 EPSILON = 1e-3
+SPARSITY_ROUNDING = 1e-6  # a sparsity may have gone through float32
 
 
 def read_result(trial: Folder) -> tuple[TrialResult | None, str]:
     """A trial's result, and what is wrong with its file: one of the two is always empty.
 
-    A result counts only under this version's schema and in the folder of its own trial.
+    A result counts only under this version's schema, in the folder of its own trial, and when it does not
+    contradict itself.
     """
     try:
         content = trial.read(RESULT, MAX_JSON)
@@ -66,7 +68,35 @@ def _misfit(result: TrialResult, trial_id: str) -> str:
     if strange := [name for name in files if not is_name(name)]:
         return f"found the file {shortened(strange[0])}; allowed: files of the trial's folder"
     unknown = {split for point in result.points for split in point.metrics} - set(SPLITS)
-    return f"found metrics of {sorted(unknown)}; allowed: {', '.join(SPLITS)}" if unknown else ""
+    if unknown:
+        return f"found metrics of {sorted(unknown)}; allowed: {', '.join(SPLITS)}"
+    contradictions = (_contradiction(result, point) for point in result.points)
+    if told := next(filter(None, contradictions), ""):
+        return told
+    numbers = [point.point for point in result.points]
+    return "" if len(set(numbers)) == len(numbers) else "two points have the same number"
+
+
+def _contradiction(result: TrialResult, point: Point) -> str:
+    """What a point says that cannot be true together with the rest of it; empty when all can."""
+    where, total = f"points.{point.point}", point.num_edges_total
+    if total < 1 or result.num_edges_total not in (None, total):
+        whole = f"; the trial has {result.num_edges_total:,}" if result.num_edges_total is not None else ""
+        return f"{where}: found num_edges_total {total:,}{whole}"
+    if not 0 <= point.num_edges <= total:
+        return f"{where}: found num_edges {point.num_edges:,}; allowed: 0 to {total:,}"
+    if not 0 <= point.num_edges_connected <= point.num_edges:
+        found = point.num_edges_connected
+        return f"{where}: found num_edges_connected {found:,}; allowed: 0 to {point.num_edges:,}"
+    cut = 1 - point.num_edges / total
+    if not abs(point.sparsity - cut) <= SPARSITY_ROUNDING:
+        kept = f"{point.num_edges:,} of {total:,} edges"
+        return f"{where}: found sparsity {point.sparsity:.6g}; {kept} are {cut:.6g}"
+    for name in ("truth_precision", "truth_recall"):
+        share = getattr(point, name)
+        if share is not None and not (0 <= share <= 1 or share != share):
+            return f"{where}: found {name} {share:.6g}; allowed: 0 to 1"
+    return ""
 
 
 def _divergence(point: Point, result: TrialResult) -> float:

@@ -25,6 +25,7 @@ def within(results: Results, max_examples: int) -> Results:
             f"{method} on {model}",
             f"{count(len(over), 'trial')} took more than {max_examples:,} examples and are left out; "
             f"the cheapest took {min(over):,}",
+            asked=True,
         )
         for (method, model), over in sorted(dear.items())
     ]

@@ -13,13 +13,14 @@ from orchestrator.statistics.bootstrap import (
     RESAMPLES,
     Interval,
     drawn_seeds,
+    median_over_examples,
+    median_over_seeds,
     over_seeds,
     percentile_interval,
     resampled_means,
 )
-from orchestrator.statistics.knee import knees_over_seeds
 from orchestrator.statistics.paired import chosen, common_budgets, log_weights
-from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
+from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept, seed_choices
 
 # A file's mean and the mean in result.json may differ by the rounding of float32.
 AGREE = 1e-3
@@ -35,9 +36,12 @@ class ByExample:
     empty: Floats
 
 
-def by_example(findings: Findings, curve: Curve, rows: Sequence[int]) -> ByExample | str:
-    """The curve's divergence for every example of the circuits `rows`, or why there are none."""
-    metric, read = curve.scene.divergence, {}
+def by_example(
+    findings: Findings, curve: Curve, rows: Sequence[int], metric: str | None = None
+) -> ByExample | str:
+    """A metric, or the curve's divergence, for every test example of the circuits `rows`, or why there is
+    none."""
+    metric, read = metric or curve.scene.divergence, {}
     for trial_id in dict.fromkeys(str(curve.rows[row]["trial_id"]) for row in rows):
         one = _of_trial(findings, trial_id, metric)
         if isinstance(one, str):
@@ -49,7 +53,7 @@ def by_example(findings: Findings, curve: Curve, rows: Sequence[int]) -> ByExamp
     for row in (curve.rows[row] for row in rows):
         stored = read[row["trial_id"]].values
         place = FIRST + row["point"]
-        if place >= len(stored) or not _agree(stored[place], row["divergence_test"]):
+        if place >= len(stored) or not _agree(stored[place], row[f"test_{metric}"]):
             return f"the per-example values of trial {row['trial_id']} are not those of its result"
         values.append(stored[place])
     first = next(iter(read.values()))
@@ -130,27 +134,64 @@ def _shares(curve: Curve, rows: Ints, divergence: Floats, empty: Floats) -> Floa
 
 @dataclass(frozen=True)
 class KneeCertainty:
-    """A front's knee: row of its circuit, and where the knee lies when seeds are drawn anew; `without` is
-    the share of resamples whose front has none. No intervals with fewer than FEWEST_SEEDS."""
+    """The knees of the seeds' own fronts: of `seeds` that have one, the median of their edges and of their
+    test divergences. 95 % intervals: over seeds, of these medians, where at least FEWEST_SEEDS have one; over
+    examples, of the median divergence of these same circuits on the examples drawn anew. Which circuits are
+    at a knee is settled on validation, so other test examples do not move it. `why` there is no interval
+    over examples.
+    """
 
-    row: int
-    edges: Interval | None
-    divergence: Interval | None
-    without: float
+    seeds: int
+    num_edges: float
+    num_edges_seeds: Interval | None
+    divergence_test: float
+    divergence_test_seeds: Interval | None
+    divergence_test_examples: Interval | None
+    why: str = ""
 
 
-def knee_certainty(curve: Curve) -> KneeCertainty | None:
-    """None when the front has no knee."""
-    if curve.knee is None:
+def knee_certainty(findings: Findings, curve: Curve) -> KneeCertainty | None:
+    """None when no seed's front has a knee."""
+    return findings.once(("knee", curve.scene, curve.method), lambda: _knee_certainty(findings, curve))
+
+
+def _knee_certainty(findings: Findings, curve: Curve) -> KneeCertainty | None:
+    rows = curve.seed_knees
+    if not rows:
         return None
-    if len(curve.all_seeds) < FEWEST_SEEDS:
-        return KneeCertainty(curve.knee, None, None, 0.0)
-    costs = np.column_stack((log_kept(curve.num_edges, curve.scene.num_edges_total), curve.validation))
-    found = knees_over_seeds(costs, curve.seeds)
-    edges = percentile_interval(curve.num_edges[found.rows], found.weights)
+    edges, test = curve.num_edges[rows].astype(np.float64), curve.test[rows]
+    columns = np.column_stack((edges, np.where(np.isnan(test), np.inf, test)))
+    over = [
+        Interval(*ends) for ends in zip(*(end.tolist() for end in median_over_seeds(columns)), strict=True)
+    ]
+    known = by_example(findings, curve, rows)
+    ends, why = None, known if isinstance(known, str) else ""
+    if not isinstance(known, str):
+        low, high = median_over_examples(known.values, np.arange(len(rows))[:, None])
+        ends = Interval(float(low[0]), float(high[0]))
+    enough = len(rows) >= FEWEST_SEEDS
     return KneeCertainty(
-        curve.knee, edges, percentile_interval(curve.test[found.rows], found.weights), found.without
+        len(rows),
+        float(np.median(edges)),
+        over[0] if enough else None,
+        float(np.median(test)),
+        over[1] if enough else None,
+        ends,
+        why,
     )
+
+
+def examples_band(
+    findings: Findings, curve: Curve, metric: str, budgets: Ints
+) -> tuple[Floats, Floats] | None:
+    """At each budget the ends of the 95 % bootstrap interval over the test examples of the median over seeds
+    of their best circuits by validation, each [budgets]; None without per-example values of all of these."""
+    rows = seed_choices(curve.num_edges, curve.validation, curve.seeds, budgets)
+    used = np.unique(rows[rows >= 0])
+    known = by_example(findings, curve, used.tolist(), metric) if used.size else ""
+    if isinstance(known, str):
+        return None
+    return median_over_examples(known.values, np.where(rows >= 0, np.searchsorted(used, rows), -1))
 
 
 @dataclass(frozen=True)

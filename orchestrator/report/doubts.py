@@ -2,21 +2,20 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from orchestrator.report.aims import missed_targets
 from orchestrator.report.comparisons import is_fixed
+from orchestrator.report.doubt import Doubt
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges
 from orchestrator.report.scenes import Curve
+from orchestrator.report.seed_doubts import AGREEING_IOU, COMPARED_EDGES, overlap_by_size, unequal_tries
 from orchestrator.statistics.consensus import iou_by_chance, iou_matrix
 from orchestrator.wording import count, percent, shortest, significant
 
-# Mean IoU of the seeds' circuits below which they disagree, and the largest circuits that are compared.
-AGREEING_IOU = 0.5
-COMPARED_EDGES = 5_000
 # Bands wider than this share of the empty circuit's divergence, at more than this share of the budgets.
 WIDE_BAND = 0.2
 WIDE_AT = 0.25
@@ -45,19 +44,14 @@ ADVICE = (
 )
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """`where` it arises: a method, a curve, a file; `advice` may be empty; `trials` by id."""
-
-    where: str
-    what: str
-    advice: str = ""
-    trials: Sequence[str] = ()
-
-
 def doubts(findings: Findings) -> Iterator[Doubt]:
     """All of them, also those that several trials have, one after the other."""
     for problem in findings.results.problems:
+        if problem.asked:
+            yield Doubt(
+                f"equal budget, {problem.where}", problem.what, "Nothing: --max-examples asked for it."
+            )
+            continue
         yield Doubt(
             "files", f"{problem.where}: {problem.what}", "Run the sweep again, or leave the trial out."
         )
@@ -68,7 +62,11 @@ def doubts(findings: Findings) -> Iterator[Doubt]:
             where = f"{curve.method}, {findings.titles[scene]}"
             yield from _of_values(curve, where)
             yield from _of_seeds(findings, curve, where)
+            yield from unequal_tries(curve, where)
             yield from _of_edges(findings, curve, where, kept)
+            if not is_fixed(findings, curve):
+                yield from overlap_by_size(curve, where, kept, findings.epsilon(scene))
+            yield from missed_targets(findings, curve, where)
     yield from _of_trials(findings)
 
 

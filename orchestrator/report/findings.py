@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 from orchestrator.records.results import Results
 from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
+from orchestrator.report.slots import assigned
 
 Known = TypeVar("Known")
 SCENE_COLUMNS = ("model", "task", "test_set", "ablation", "edge_convention")
@@ -14,8 +15,8 @@ SCENE_COLUMNS = ("model", "task", "test_set", "ablation", "edge_convention")
 
 @dataclass(frozen=True)
 class Findings:
-    """`trials` holds the rows of the trials table by id, in order; `slots` numbers the methods, so
-    that a method has one colour and marker on the whole page."""
+    """`trials` holds the rows of the trials table by id, in order; `slots` (slots.py) gives every method
+    one colour and marker on the whole page."""
 
     results: Results
     trials: Mapping[str, Mapping[str, Any]]
@@ -28,9 +29,8 @@ class Findings:
     @classmethod
     def of(cls, results: Results) -> Self:
         scenes = curves(results)
-        methods = sorted({curve.method for group in scenes.values() for curve in group})
         rows = {row["trial_id"]: row for row in results.trials.to_pylist()}
-        slots = {method: slot for slot, method in enumerate(methods)}
+        slots = assigned([[curve.method for curve in group] for group in scenes.values()])
         return cls(results, rows, scenes, titles(scenes), settings(results), slots)
 
     def epsilon(self, scene: Scene) -> float:

@@ -17,10 +17,11 @@ from orchestrator.report.panels.blocks import Block, Chart, Details, Section
 from orchestrator.report.panels.circuits import circuits
 from orchestrator.report.panels.trouble import num_warnings
 from orchestrator.report.room import used
-from orchestrator.wording import count, duration
+from orchestrator.wording import count, duration, printable
 
 # Joined, in this order, into one scope of the page; a new chart form is one file and one name here.
 SCRIPTS = (
+    "reader",
     "core",
     "pareto",
     "targets",
@@ -69,8 +70,13 @@ def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Sectio
     `sections_of` gives, if it has been called already."""
     assets = files("orchestrator.report") / "assets"
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
+    environment.filters["plain"] = plain
     template = environment.from_string((assets / "report.html.jinja").read_text("utf-8"))
     sections = sections_of(findings) if sections is None else sections
     charts = {chart.chart_id: {"form": chart.form, "data": plain(chart.data)} for chart in _charts(sections)}
@@ -88,6 +94,11 @@ def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Sectio
         script=_script(assets),
         plotly=(assets / PLOTLY).read_text("utf-8") if charts else "",
     )
+
+
+def _shown(value: Any) -> Any:
+    """What the template writes: names from outside must not turn the text after them round."""
+    return printable(value) if type(value) is str else value
 
 
 def _script(assets: Traversable) -> str:
@@ -126,7 +137,10 @@ def _charts(sections: Sequence[Section]) -> list[Chart]:
 
 
 def plain(value: Any) -> Any:
-    """A chart's data as JSON values: six significant digits, and null for what is not finite."""
+    """Data of a chart or a view as JSON values: six significant digits, null for what is not finite, no
+    characters that turn text round."""
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -63,20 +63,23 @@ def _trouble(results: Results) -> list[str]:
     rows = results.trials.select(["trial_id", "status", "error"]).to_pylist()
     by_status = {status: [row for row in rows if row["status"] == status] for status in _BAD}
     told = [f"{len(own)} {_BAD[status]}" for status, own in by_status.items() if own]
-    others = len(results.problems) - len(by_status["unreadable"])  # each of which is a problem, too
+    asked = [problem for problem in results.problems if problem.asked]
+    wrong = [problem for problem in results.problems if not problem.asked]
+    others = len(wrong) - len(by_status["unreadable"])  # each of which is a problem, too
     if others > 0:
         told.append(count(others, "other problem") + " with the files")
-    if not told:
-        return []
     bad = [*by_status["failed"], *by_status["unreadable"]]
     first = ""
     if bad:
         lines = (bad[0]["error"] or "no error was recorded").splitlines() or [""]
         first = f" First: {bad[0]['trial_id']}: {lines[0]}"
     elif others > 0:
-        first = f" First: {results.problems[0].where}: {results.problems[0].what}"
+        first = f" First: {wrong[0].where}: {wrong[0].what}"
     text = f"Of {count(len(rows), 'trial')}: {', '.join(told)}.{first}"
-    return textwrap.wrap(_clipped(text, 3 * WIDTH), WIDTH)
+    lines = textwrap.wrap(_clipped(text, 3 * WIDTH), WIDTH) if told else []
+    for problem in asked:
+        lines += textwrap.wrap(_clipped(f"{problem.where}: {problem.what}.", 2 * WIDTH), WIDTH)
+    return lines
 
 
 def _numbers(curve: Curve) -> list[Sequence[str]]:
@@ -90,7 +93,7 @@ def _numbers(curve: Curve) -> list[Sequence[str]]:
     for place in places:
         budget = int(bands.budgets[place])
         low, middle, high = (
-            significant(float(values[place])) for values in (bands.quartile_1, bands.median, bands.quartile_3)
+            _told(float(values[place])) for values in (bands.quartile_1, bands.median, bands.quartile_3)
         )
         rows.append(
             (
@@ -101,6 +104,11 @@ def _numbers(curve: Curve) -> list[Sequence[str]]:
             )
         )
     return rows
+
+
+def _told(value: float) -> str:
+    """Bands count a NaN as infinitely far: which of the two it was, they do not know."""
+    return significant(value) if np.isfinite(value) else "not finite"
 
 
 def _line(method: str, cells: Sequence[str], room: int, widths: Sequence[int]) -> str:

@@ -113,9 +113,16 @@ class Curve:
     @cached_property
     def knee(self) -> int | None:
         """Row index of the circuit at the knee of the front on validation; None when it has none."""
-        costs = log_kept(self.num_edges, self.scene.num_edges_total)[self.front], self.validation[self.front]
-        found = knee(*costs)
-        return None if found is None else int(self.front[found.index])
+        return self._knee(self.front)
+
+    @cached_property
+    def seed_knees(self) -> list[int]:
+        """Row indices of the knees of the seeds' own fronts, of those that have one."""
+        return [found for found in map(self._knee, self.seed_fronts) if found is not None]
+
+    def _knee(self, rows: Ints) -> int | None:
+        found = knee(log_kept(self.num_edges, self.scene.num_edges_total)[rows], self.validation[rows])
+        return None if found is None else int(rows[found.index])
 
     @cached_property
     def bands(self) -> Bands:

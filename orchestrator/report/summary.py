@@ -24,7 +24,7 @@ from orchestrator.report.panels.trouble import warned
 from orchestrator.report.scenes import Curve, Scene
 
 # Raise when a key changes its name, type or meaning, or goes. A new key leaves it as it is.
-REPORT_SCHEMA = 3
+REPORT_SCHEMA = 4
 
 _CIRCUIT = (
     *("num_edges", "num_edges_connected", "sparsity", "divergence_validation", "divergence_test"),
@@ -104,7 +104,8 @@ def _method(findings: Findings, curve: Curve, shared: CommonHypervolumes) -> Jso
         "hypervolume": curve.hypervolume,
         "hypervolume_over_common_budgets": shared.mean(curve.method),
         "hypervolume_over_seeds": _hypervolume(findings, curve),
-        "knee": _knee(findings, curve),
+        "knee": None if curve.knee is None else _circuit(findings, curve.rows[curve.knee]),
+        "knee_over_seeds": None if (found := knee_certainty(findings, curve)) is None else asdict(found),
         "areas": curve_areas(findings, curve),
         "faithful_from": _faithful_from(curve),
         "sparsest": [_circuit(findings, curve.rows[index]) for index in sparsest.values()],
@@ -120,20 +121,6 @@ def _circuit(findings: Findings, row: Mapping[str, Any]) -> Json:
 def _hypervolume(findings: Findings, curve: Curve) -> Json:
     """The mean over seeds with its intervals: null where there are none, with the reason."""
     return asdict(hypervolume_certainty(findings, curve))
-
-
-def _knee(findings: Findings, curve: Curve) -> Json | None:
-    found = knee_certainty(curve)
-    if found is None:
-        return None
-    intervals = {
-        name: getattr(found, name) and asdict(getattr(found, name)) for name in ("edges", "divergence")
-    }
-    return _circuit(findings, curve.rows[found.row]) | {
-        "interval_num_edges": intervals["edges"],
-        "interval_divergence_test": intervals["divergence"],
-        "resamples_without": found.without,
-    }
 
 
 def _faithful_from(curve: Curve) -> Json:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from orchestrator.lease import Holder
+from orchestrator.lease import LEASE, LOCK, Holder
 from orchestrator.records.results import Results
 from orchestrator.records.trial_record import Known
 from orchestrator.report.delivery import deliver
@@ -75,7 +75,8 @@ def watch(
     """Writes the report every `every` seconds if anything has changed, until nothing is unfinished and
     no driver is alive; returns the Pareto table as it is then.
 
-    Results that have not changed are not read again. A folder that cannot be read for a while is
+    Waits for sources in which no sweep has begun yet, and says so once. Results that have not changed are
+    not read again. A folder that cannot be read for a while is
     warned of and tried again. When interrupted, leaves a page that does not reload itself. Only the
     last report holds the figures as files.
     Raises SpecError as `publish_report` does.
@@ -83,6 +84,7 @@ def watch(
     known: Known = {}
     shown: object = None
     results: Results | None = None
+    _await_begin(sources, every, warn)
     while True:
         started = time.monotonic()
         try:
@@ -107,3 +109,25 @@ def watch(
             if results is not None:
                 deliver(results, target, max_examples, figures=False)
             raise
+
+
+def _await_begin(sources: Sequence[Folder], every: int, warn: Callable[[str], None]) -> None:
+    told: list[str] = []
+    while waited := [folder.location for folder in sources if not _has_begun(folder)]:
+        if waited != told:
+            warn(f"{', '.join(waited)}: no sweep there yet; looking again every {duration(every)}")
+            told = waited
+        time.sleep(every)
+
+
+def _has_begun(folder: Folder) -> bool:
+    """Whether there is anything to read or to refuse: not in a missing or empty folder, and not where a
+    driver has taken its lease but written no plan so far."""
+    if folder.filesystem.get_file_info(folder.path).is_file:
+        return True
+    names = set(folder.names()) - {LEASE, LOCK}
+    return not all((folder / name).exists(LEASE) and not _is_planned(folder / name) for name in names)
+
+
+def _is_planned(sweep: Folder) -> bool:
+    return sweep.exists("trials.json") or sweep.exists("sweep.yaml")

@@ -165,6 +165,24 @@ def resampled_means(values: Floats) -> Floats:
     return means
 
 
+def median_over_examples(values: ArrayLike, chosen: ArrayLike) -> tuple[Floats, Floats]:
+    """Ends of the interval over examples of a median over seeds, each [columns].
+
+    `values` [circuits, examples], of the same examples; `chosen` [seeds, columns] says which circuit a seed
+    has in a column, -1 for none. A resample of the examples is the same for all circuits: it moves their
+    means, and the median over seeds of these is taken anew. NaN in a column where no seed has a circuit or
+    the values of a chosen one are not finite.
+    """
+    means = resampled_means(np.asarray(values, dtype=np.float64).T)
+    rows = np.asarray(chosen, dtype=np.int64)
+    low, high = np.full((2, rows.shape[1]), np.nan)
+    for column, own in enumerate(rows.T):
+        if (own >= 0).any():
+            ends = percentile_interval(np.median(means[:, own[own >= 0]], axis=1), np.ones(RESAMPLES))
+            low[column], high[column] = ends.low, ends.high
+    return low, high
+
+
 def drawn_seeds(values: Floats, stream: int = 0) -> Floats:
     """Means over seeds of `values` [RESAMPLES, seeds], each row under a resample of the seeds of its own."""
     seeds = values.shape[1]

@@ -11,10 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from orchestrator.statistics.bootstrap import ENUMERATED, Floats, draws
-from orchestrator.statistics.pareto import Ints, front
-
-RESAMPLES = 500  # of seeds too many to enumerate: each has a front of its own
 STRAIGHT = 1e-9  # closer to the chord than this is on it
 
 
@@ -24,16 +20,6 @@ class Knee:
 
     index: int
     distance: float
-
-
-@dataclass(frozen=True)
-class KneesOverSeeds:
-    """Knees of the fronts of resampled seeds: rows of the circuits and their weights, and the weight of
-    the resamples whose front has no knee. Weights and `without` sum to 1."""
-
-    rows: Ints
-    weights: Floats
-    without: float
 
 
 def knee(x: ArrayLike, y: ArrayLike) -> Knee | None:
@@ -49,26 +35,3 @@ def knee(x: ArrayLike, y: ArrayLike) -> Knee | None:
     distance = 1 - across - down
     index = int(np.argmax(distance))
     return Knee(index, float(distance[index])) if distance[index] > STRAIGHT else None
-
-
-def knees_over_seeds(costs: Floats, seeds: Ints) -> KneesOverSeeds:
-    """Knees when the seeds are drawn anew (bootstrap.py): a resample's front is that of all circuits of
-    the seeds in it, so only which seeds occur matters. `costs` [circuits, 2]: log10 kept, divergence."""
-    names = np.unique(seeds)
-    fronts = [own[front(costs[own])] for own in (np.flatnonzero(seeds == name) for name in names)]
-    resamples = draws(len(names))
-    some = slice(None if len(names) <= ENUMERATED else RESAMPLES)
-    present, which = np.unique(resamples.counts[some] > 0, axis=0, return_inverse=True)
-    weights = np.bincount(which.ravel(), weights=resamples.weights[some])
-    weights /= weights.sum()
-    rows, kept, without = [], [], 0.0
-    for there, weight in zip(present, weights, strict=True):
-        pool = np.sort(np.concatenate([own for own, drawn in zip(fronts, there, strict=True) if drawn]))
-        best = pool[front(costs[pool])]
-        found = knee(costs[best, 0], costs[best, 1])
-        if found is None:
-            without += float(weight)
-        else:
-            rows.append(best[found.index])
-            kept.append(weight)
-    return KneesOverSeeds(np.array(rows, dtype=np.int64), np.array(kept, dtype=np.float64), without)

@@ -112,12 +112,19 @@ def best_within(num_edges: Ints, validation: Floats, budgets: Ints) -> Ints:
 def seed_values(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budgets: Ints) -> Floats:
     """The test value of each seed's best circuit by validation at each budget, [seeds, budgets]; NaN where
     it has none. All inputs but `budgets` are [circuits]."""
-    values = np.full((max(1, len(np.unique(seeds))), len(budgets)), np.nan)
-    for row, seed in enumerate(np.unique(seeds)):
+    rows = seed_choices(num_edges, validation, seeds, budgets)
+    return np.where(rows >= 0, test[rows], np.nan) if test.size else np.full(rows.shape, np.nan)
+
+
+def seed_choices(num_edges: Ints, validation: Floats, seeds: Ints, budgets: Ints) -> Ints:
+    """The row of each seed's best circuit by validation at each budget, [seeds, budgets]; -1 for none. All
+    inputs but `budgets` are [circuits]."""
+    rows = np.full((max(1, len(np.unique(seeds))), len(budgets)), -1, dtype=np.int64)
+    for place, seed in enumerate(np.unique(seeds)):
         own = np.flatnonzero(seeds == seed)
         chosen = best_within(num_edges[own], validation[own], budgets)
-        values[row, chosen >= 0] = test[own][chosen[chosen >= 0]]
-    return values
+        rows[place, chosen >= 0] = own[chosen[chosen >= 0]]
+    return rows
 
 
 def bands(num_edges: Ints, validation: Floats, test: Floats, seeds: Ints, budgets: Ints) -> Bands:

@@ -1,7 +1,8 @@
 // The circuits on the fronts: choices, the slider along a front, filters, the drawing and its list of edges.
 const KIND_NAMES = { q: "query", k: "key", v: "value", mlp: "MLP", output: "output" };
 const MARKS = { changes: "what changes", known: "the known circuit", nothing: "nothing" };
-const ORDERS = { layer: "by layer", score: "by score", seeds: "by stability" };
+const ORDERS = { layer: "by layer", score: "by score", seeds: "by stability", changes: "changes first" };
+const LISTS = { all: "all edges", added: "that appear", vanished: "that vanish" };
 const READABLE_EDGES = 300; // of a large circuit, shown at first
 const many = (number, noun) => `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
 
@@ -34,7 +35,7 @@ function decodedCircuit(told, graph) {
 function openedCircuits(data) {
   const graphs = data.graphs.map((told) => decodedGraph(told, data.kinds));
   const decoded = new Map();
-  const look = { scene: 0, method: 0, view: 0, at: 0, before: null, mark: "changes", fitted: false, order: "layer" };
+  const look = { scene: 0, method: 0, view: 0, at: 0, before: null, mark: "changes", fitted: false, order: "layer", listed: "all" };
   const scene = () => data.scenes[look.scene], method = () => scene().methods[look.method];
   const graph = () => graphs[scene().graph], view = () => method().views[look.view];
   const circuit = (at) => {
@@ -60,13 +61,39 @@ function openedCircuits(data) {
   return { data, look, scene, method, graph, view, circuit, choose, move, truth, everything };
 }
 
+// What is looked at, by names that a longer front leaves as they are; and back to it, as far as it is still there.
+function lookedAt(open) {
+  const { look, data } = open, circuit = open.circuit(look.at), layers = open.graph().layers;
+  return {
+    scene: open.scene().title, method: open.method().name, seed: open.view().seed, trial: circuit.trial, point: circuit.point, n: circuit.n,
+    moved: look.at !== open.view().start, mark: look.mark, order: look.order, listed: look.listed, fitted: look.fitted, limit: look.limit === Infinity ? -1 : look.limit,
+    low: layers[look.low], high: layers[look.high], ...Object.fromEntries(["kinds", "origins"].map((name) => [name, data[name].filter((one) => look[name].has(one))])),
+  };
+}
+function lookAgain(open, was) {
+  if (!was) return;
+  const known = (name, all) => new Set(Array.isArray(was[name]) ? all.filter((one) => was[name].includes(one)) : all);
+  const { look, data } = open, goTo = (part, list, same) => { const at = list.findIndex(same); if (at >= 0) open.choose(part, at); return at >= 0; };
+  const there = goTo("scene", data.scenes, ({ title }) => title === was.scene) && goTo("method", open.scene().methods, ({ name }) => name === was.method) &&
+    goTo("view", open.method().views, ({ seed }) => seed === was.seed);
+  if (there && was.moved) {
+    const ways = open.view().circuits.map((number, at) => ({ at, told: data.circuits[number] }));
+    const far = ({ told }) => (told.trial === was.trial && told.point === was.point ? -1 : Math.abs(told.n - was.n));
+    open.move(ways.sort((one, other) => far(one) - far(other))[0].at);
+  }
+  const layers = open.graph().layers, place = (name, otherwise) => (layers.includes(name) ? layers.indexOf(name) : otherwise);
+  Object.assign(look, { mark: was.mark in MARKS ? was.mark : look.mark, order: was.order in ORDERS ? was.order : look.order, listed: was.listed in LISTS ? was.listed : look.listed, fitted: was.fitted === true,
+    limit: was.limit < 0 ? Infinity : LIMITS.includes(was.limit) ? was.limit : 0, low: place(was.low, look.low), high: place(was.high, look.high),
+    kinds: known("kinds", data.kinds), origins: known("origins", data.origins) });
+}
+
 const originOf = (graph, edge) => {
   const name = graph.nodes[edge.writer].name;
   return /^m\d+$/.test(name) ? "MLPs" : /^a\d+\.h\d+$/.test(name) ? "heads" : "embeddings";
 };
 
 // The edges to show: the circuit's, those that vanished, those of the known circuit that are missing; at most
-// as many as asked for, the highest scores first.
+// as many as asked for: those that appear, where they are fewer, and the highest scores.
 function shownEdges(open) {
   const { look } = open, graph = open.graph(), circuit = open.circuit(look.at), truth = open.truth();
   const before = look.before === null ? null : open.circuit(look.before);
@@ -82,20 +109,23 @@ function shownEdges(open) {
       score: at === undefined || !circuit.scores ? null : circuit.scores[at],
       seeds: at === undefined || !circuit.onSeeds ? null : circuit.onSeeds[at] };
   };
+  const added = new Set(compared ? circuit.ids.filter((id) => !before.kept.has(id)) : []);
   const shown = (ids, scored) => {
     const some = ids.filter((id) => passes(graph.edges[id])), most = look.limit || (scored?.n > open.data.drawn ? READABLE_EDGES : Infinity);
     if (some.length <= most || !ranks(scored)) return some;
-    const score = (id) => scored.scores[scored.place.get(id)];
-    return some.sort((one, other) => score(other) - score(one) || one - other).slice(0, most).sort((one, other) => one - other);
+    const few = look.mark === "changes" && some.filter((id) => added.has(id)).length < most;
+    const first = (id) => (few && added.has(id) ? 1 : 0), score = (id) => scored.scores[scored.place.get(id)];
+    return some.sort((one, other) => first(other) - first(one) || score(other) - score(one) || one - other).slice(0, most).sort((one, other) => one - other);
   };
-  const added = new Set(compared ? circuit.ids.filter((id) => !before.kept.has(id)) : []);
   const passed = circuit.ids.filter((id) => passes(graph.edges[id])).length;
   const kept = shown(circuit.ids, circuit).map((id) => entry(id, "kept-edge", ...(added.has(id) ? ["added"] : [])));
   const ghosts = look.mark === "known" ? shown(missing, null).map((id) => entry(id, "missing"))
     : look.mark === "changes" ? shown(vanished, before).map((id) => entry(id, "vanished")) : [];
+  const changes = { added: [...added].filter((id) => passes(graph.edges[id])).map((id) => entry(id, "kept-edge", "added")),
+    vanished: vanished.filter((id) => passes(graph.edges[id])).map((id) => entry(id, "vanished")) };
   const ofNode = new Map();
   for (const one of kept) for (const node of [one.edge.writer, one.edge.node]) ofNode.set(node, ofNode.get(node) ?? []).get(node).push(one);
-  return { kept, ghosts, passed, ofNode, added, vanished, missing, compared, before, circuit, truth };
+  return { kept, ghosts, passed, ofNode, added, vanished, changes, missing, compared, before, circuit, truth };
 }
 
 // Whether the scores tell edges apart.
@@ -151,9 +181,11 @@ function changeWords(found, look) {
   if (before === null) return "The sparsest circuit of this front that is shown.";
   const which = `the circuit with ${many(before.n, "edge")}`;
   if (!found.compared || circuit.summary) return `Changes are not told where a circuit is only summarised: here or in ${which}.`;
+  const mixed = before.seed === circuit.seed ? "" : ` They are of different seeds (${before.seed} and ${circuit.seed}), so part of what changes ` +
+    "is how seeds differ: choose the front of one seed to see what a budget changes.";
   if (!added.size && !vanished.length) return `The same edges as ${which}.`;
   return `Against ${which}: ${many(added.size, "edge")} appear${added.size === 1 ? "s" : ""}, ` +
-    `${vanished.length ? vanished.length.toLocaleString("en-US") : "none"} vanish${vanished.length < 2 ? "es" : ""}.`;
+    `${vanished.length ? vanished.length.toLocaleString("en-US") : "none"} vanish${vanished.length < 2 ? "es" : ""}.${mixed}`;
 }
 
 function circuitWords(open) {

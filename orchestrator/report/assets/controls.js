@@ -65,12 +65,14 @@ function stageParts(parts, open, after) {
   const zooms = h("div", { class: "zooms" }, parts.zoomIn, parts.zoomOut, parts.zoomFit);
   parts.orders = h("select", { "aria-label": "Order of the edges", onchange: after((event) => { open.look.order = event.target.value; }) });
   fillSelect(parts.orders, Object.values(ORDERS), Object.keys(ORDERS));
+  parts.lists = h("select", { "aria-label": "Edges listed", onchange: after((event) => { open.look.listed = event.target.value; }) });
+  fillSelect(parts.lists, Object.values(LISTS), Object.keys(LISTS));
   parts.title = h("h4", {});
   parts.list = h("ul", { class: "edge-list", role: "listbox", tabindex: 0, "aria-label": "Edges" });
   parts.large = h("div", { class: "large-tables" });
   const hint = h("p", { class: "quiet hint" }, "Click the drawing to zoom with the wheel (or hold Ctrl); drag to move, pinch to zoom. A click on a node or an edge holds it.");
   parts.body = h("div", { class: "body" }, h("div", { class: "drawing" }, h("div", { class: "frame" }, parts.stage, zooms), parts.legend, hint),
-    h("div", { class: "listed" }, h("div", { class: "listed-head" }, parts.title, parts.orders), parts.list, parts.kept), parts.large);
+    h("div", { class: "listed" }, h("div", { class: "listed-head" }, parts.title, h("div", {}, parts.lists, " ", parts.orders)), parts.list, parts.kept), parts.large);
   return [parts.body];
 }
 
@@ -83,6 +85,8 @@ function fillSelect(select, texts, values = texts.map((_, at) => at), chosen = n
 function syncParts(parts, open) {
   const { look } = open, view = open.view(), last = view.circuits.length - 1, layers = open.graph().layers;
   parts.scenes.value = look.scene;
+  parts.orders.value = look.order;
+  parts.lists.value = look.listed;
   fillSelect(parts.methods, open.scene().methods.map((method) => method.name), undefined, look.method);
   fillSelect(parts.views, open.method().views.map(({ seed }) => (seed === null ? "of all seeds" : `of seed ${seed}`)), undefined, look.view);
   fillSelect(parts.lows, layers, undefined, look.low);
@@ -109,8 +113,11 @@ function fillList(parts, open, found, dense) {
     layer: (one, other) => one.edge.id - other.edge.id,
     score: (one, other) => other.score - one.score || one.edge.id - other.edge.id,
     seeds: (one, other) => other.seeds - one.seeds || one.edge.id - other.edge.id,
+    changes: (one, other) => changed(other) - changed(one) || one.edge.id - other.edge.id,
   }[look.order];
-  const entries = [...[...found.kept].sort(sort), ...found.ghosts].slice(0, LISTED), whole = found.kept.length + found.ghosts.length;
+  const changed = ({ marks }) => (marks.includes("added") ? 2 : marks.includes("vanished") ? 1 : 0);
+  const chosen = look.order === "changes" ? [...found.kept, ...found.ghosts].sort(sort) : [...[...found.kept].sort(sort), ...found.ghosts];
+  const listed = look.listed === "all" ? chosen : found.changes[look.listed].sort(sort), entries = listed.slice(0, LISTED), whole = listed.length;
   const sign = ({ marks }) => (marks.includes("vanished") ? "−" : marks.includes("missing") ? "✗" : look.mark === "changes" && marks.includes("added") ? "+"
     : look.mark === "known" && marks.includes("known") ? "✓" : "");
   parts.list.replaceChildren(...entries.map((entry, at) => h("li", {
@@ -128,7 +135,9 @@ function fillList(parts, open, found, dense) {
   const loose = found.kept.filter((entry) => entry.loose).length;
   parts.kept.textContent = [
     filtered ? `${many(filtered, "edge")} hidden by the filters.` : "",
-    cut ? `The strongest ${found.kept.length.toLocaleString("en-US")} shown (choose more under Edges shown).` : "",
+    cut ? `The strongest ${found.kept.length.toLocaleString("en-US")} shown, ${look.mark === "changes" ? "those that appear first where they are fewer " : ""}` +
+      "(choose more under Edges shown)." : "",
+    look.listed !== "all" && !whole ? "No such edge." : "",
     found.circuit.of === undefined ? `The page has no room for its scores and stability: ${toSee(found.circuit)} lists them.` : "",
     whole > LISTED ? `The first ${LISTED} in this order are listed.` : "",
     loose ? `${many(loose, "kept edge")} on no path from an embedding to the output, not drawn.` : "",

@@ -1,6 +1,8 @@
 // Puts the circuits view together: builds its controls, draws what is asked for, follows mouse and keyboard.
 function circuitsExplorer(home, data) {
   const open = openedCircuits(data), { look } = open;
+  lookAgain(open, remembered.circuits?.[home.id]);
+  keepers.push(() => ({ circuits: { ...remembered.circuits, [home.id]: lookedAt(open) } }));
   const parts = explorerParts(home, open);
   const painter = densePainter(parts.canvas);
   let found = null, place = null, pinned = null, drawn = new Map(), lines = [];
@@ -190,6 +192,7 @@ function followList(list, activate) {
 
 for (const home of document.querySelectorAll(".circuits")) {
   const start = () => circuitsExplorer(home, JSON.parse(document.getElementById(`${home.id}-data`).textContent));
+  if (remembered.circuits?.[home.id]) { start(); continue; }
   const near = new IntersectionObserver((entries) => {
     if (entries.some((entry) => entry.isIntersecting)) { near.disconnect(); start(); }
   }, { rootMargin: "600px" });

@@ -96,10 +96,13 @@ for (const details of document.querySelectorAll("details")) {
   details.addEventListener("toggle", () => details.open && !root.classList.contains("printing") &&
     details.querySelectorAll("figure.chart").forEach((figure) => visible(figure) && draw(figure)));
 }
-document.getElementById("theme").addEventListener("click", () => setTheme(theme() === "dark" ? "light" : "dark"));
-byTheme.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
+let chosenTheme = ["dark", "light"].includes(remembered.theme) ? remembered.theme : null;
+keepers.push(() => ({ theme: chosenTheme }));
+document.getElementById("theme").addEventListener("click", () => setTheme(chosenTheme = theme() === "dark" ? "light" : "dark"));
+byTheme.addEventListener("change", (event) => { chosenTheme = null; setTheme(event.matches ? "dark" : "light"); });
 window.addEventListener("beforeprint", startPrint);
 window.addEventListener("afterprint", endPrint);
-setTheme(byTheme.matches ? "dark" : "light");
+setTheme(chosenTheme ?? (byTheme.matches ? "dark" : "light"));
+scrollBack();
 requestAnimationFrame(drawNext);
 follow();

@@ -6,8 +6,8 @@ const BAND_NOTES = {
   range: "Band: lowest to highest seed.",
   seeds: "Band: 95 % bootstrap interval of the median over seeds, none where fewer than three have a circuit. It says " +
     "nothing about other examples.",
-  examples: "Band and bars: 95 % bootstrap interval of a circuit's mean over the test examples (bands: the median over " +
-    "seeds of its ends). It says nothing about other seeds.",
+  examples: "Bars: 95 % bootstrap interval over the test examples of a circuit's mean. Band: of the median over seeds, all " +
+    "seeds on the same resamples; none for several seeds whose trials stored no values by example. It says nothing about other seeds.",
 };
 
 // The polygon of a step curve: the value of a budget holds up to the next budget.

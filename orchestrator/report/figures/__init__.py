@@ -6,6 +6,7 @@ The files of a figure are `figures/<slug>.pdf|png|svg`, with exactly what is dra
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.report.figures.circuits import DRAWN_EDGES, has_drawable, on_the_fronts
 from orchestrator.report.figures.consensus import between_seeds
 from orchestrator.report.figures.curves import against_edges, against_sparsity
 from orchestrator.report.figures.gates import by_expected_gate
@@ -26,7 +27,8 @@ FIGURES_AT_MOST = 36
 
 _CURVES = (
     "At each edge budget, each seed's best circuit with at most that many edges by its validation "
-    "divergence: median over seeds, and from the lower to the upper quartile, of"
+    "divergence: median over seeds, and as a band (of at least two seeds) from their lower to their upper "
+    "quartile, which is the spread of the seeds and no confidence interval, of"
 )
 
 
@@ -56,6 +58,17 @@ FIGURES = (
         f"circuits. What is below {FLOOR:.0e} is drawn there.",
         has_circuits,
         against_edges,
+    ),
+    FigureKind(
+        "circuit",
+        "Circuits",
+        "circuits",
+        f"Of each method one circuit of at most {DRAWN_EDGES} edges: the sparsest that is faithful on "
+        "validation, else the one at the knee of its front, else the largest on its front. From the "
+        "embeddings up to the output: one trunk per writer, one branch per edge in the colour of what it "
+        "feeds.",
+        has_drawable,
+        on_the_fronts,
     ),
     FigureKind(
         "targets",

@@ -27,7 +27,7 @@ from orchestrator.report.metric_words import measured_in
 from orchestrator.report.panels.curve_data import FLOOR, divergence_range
 from orchestrator.report.scenes import Curve, Scene
 from orchestrator.report.thinning import evenly
-from orchestrator.statistics.pareto import Bands, Floats
+from orchestrator.statistics.pareto import Bands, Floats, seed_choices
 
 # Circuits drawn of a curve, besides its front; points.parquet holds all.
 CIRCUITS = 300
@@ -71,7 +71,7 @@ def _plot(findings: Findings, scene: Scene, across: str) -> Plot:
 
 def curve_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
     """A curve as rows: `band` (median, quartiles and seeds at each size that was evaluated; one seed has no
-    quartiles), `circuit`, `front`. What is not finite is not drawn."""
+    quartiles), `seed` (what the bands are made of), `circuit`, `front`. What is not finite is not drawn."""
     total = curve.scene.num_edges_total
     for place in np.flatnonzero(np.isin(bands.budgets, curve.num_edges) & np.isfinite(bands.median)):
         edges = int(bands.budgets[place])
@@ -83,6 +83,7 @@ def curve_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
             "num_seeds": int(bands.num_seeds[place]),
         }
         yield {"part": "band", "method": curve.method, **where, "value": middle, "low": low, "high": high}
+    yield from _seed_rows(curve, values, bands)
     by_size = np.argsort(curve.num_edges, kind="stable").tolist()
     on_front = set(curve.front.tolist())
     for index in sorted({*on_front, *evenly(by_size, CIRCUITS)}):
@@ -96,6 +97,25 @@ def curve_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
                 "value": float(values[index]),
                 "seed": int(curve.seeds[index]),
                 "trial_id": curve.rows[index]["trial_id"],
+            }
+
+
+def _seed_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
+    """Each seed's best circuit at each size that a band has, with its value; of several seeds alone."""
+    if len(curve.all_seeds) < 2:
+        return
+    sizes = bands.budgets[np.isin(bands.budgets, curve.num_edges) & np.isfinite(bands.median)]
+    chosen = seed_choices(curve.num_edges, curve.validation, curve.seeds, sizes)
+    for place, size in enumerate(sizes.tolist()):
+        for row in chosen[chosen[:, place] >= 0, place].tolist():
+            yield {
+                "part": "seed",
+                "method": curve.method,
+                "num_edges": size,
+                "sparsity": 1 - size / curve.scene.num_edges_total,
+                "value": finite(float(values[row])),
+                "seed": int(curve.seeds[row]),
+                "trial_id": curve.rows[row]["trial_id"],
             }
 
 

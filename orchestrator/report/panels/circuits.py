@@ -152,6 +152,7 @@ def _about(findings: Findings, curve: Curve, row: int) -> dict[str, Any]:
         "about": findings.about(point),
         "trial": point["trial_id"],
         "point": point["point"],
+        "seed": point["seed"],
         "validation": _number(curve.validation[row]),
         "test": _number(curve.test[row]),
     }

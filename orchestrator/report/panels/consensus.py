@@ -26,6 +26,7 @@ from orchestrator.wording import count, spread
 
 # Common edge budgets per scene, edges listed per method, seeds in a matrix, methods looked at closely.
 BUDGETS, LISTED, SEEDS, CLOSE = 6, 15, 20, 24
+UNEVEN = 2  # circuits so many times larger than others overlap little whatever they keep
 GREY = "–"
 
 KEY = (
@@ -188,10 +189,10 @@ def _agreement_row(one: Seeds, total: int) -> list[str]:
 def _between_methods(found: Sequence[Seeds], budget: int) -> Matrix:
     groups = [one.circuits for one in found]
     means, chance = mean_between(groups), by_chance(groups, found[0].curve.scene.num_edges_total)
-    names = [one.curve.method for one in found]
+    names = [_sized(one.curve.method, one.sizes) for one in found]
     caption = (
         f"IoU between methods at {budget:,} edges: the mean over pairs of seeds; within a method, of "
-        f"different seeds. {BY_CHANCE}"
+        f"different seeds. {BY_CHANCE}{_uneven(groups)}"
     )
     return _matrix(caption, "IoU", names, means, chance)
 
@@ -277,13 +278,15 @@ def _tasks_of(findings: Findings, scenes: Sequence[Scene], method: str, kept: Ke
     found = {budget: [s for c in curves if (s := at_budget(c, budget, kept)).seeds] for budget in budgets}
     budget = reference_budget(curves, found, None)
     if len(found[budget]) > 1:
-        names = [findings.titles[one.curve.scene] for one in found[budget]]
+        names = [_sized(findings.titles[one.curve.scene], one.sizes) for one in found[budget]]
         groups = [one.circuits for one in found[budget]]
         seeds = np.array([seed for one in found[budget] for seed in one.seeds])
         blind = all(_saw_nothing(findings, curve) for curve in curves)
         means = mean_between(groups, seeds[:, None] == seeds if blind else None)
         told = " (of different seeds: it sees no task)" * blind
-        caption = f"{method} at {budget:,} edges: mean IoU over pairs of seeds{told}. {BY_CHANCE}"
+        caption = (
+            f"{method} at {budget:,} edges: mean IoU over pairs of seeds{told}. {BY_CHANCE}{_uneven(groups)}"
+        )
         chance = by_chance(groups, curves[0].scene.num_edges_total)
         yield _matrix(caption, "IoU", names, means, chance)
 
@@ -293,6 +296,23 @@ def _saw_nothing(findings: Findings, curve: Curve) -> bool:
     task."""
     trials = [findings.trials[trial_id] for trial_id in {row["trial_id"] for row in curve.rows}]
     return all(trial["examples"] == 0 and not trial["backward_examples"] for trial in trials)
+
+
+def _sized(name: str, sizes: Sequence[int]) -> str:
+    """A name with the edges that its circuits have: their median and range."""
+    return f"{name}: {spread(sizes)} edge{'' if set(sizes) == {1} else 's'}"
+
+
+def _uneven(groups: Sequence[Sequence[Ints]]) -> str:
+    """Two circuits of n and m edges, n < m, cannot overlap by more than n / m."""
+    sizes = [float(np.median([len(circuit) for circuit in group])) for group in groups]
+    low, high = min(sizes), max(sizes)
+    if high < UNEVEN * low or high == 0:
+        return ""
+    return (
+        f" Sizes differ much: circuits of {low:,.10g} and of {high:,.10g} edges (medians) cannot overlap by "
+        f"more than {low / high:.2f}; compare a value with the one by chance, and with others of like sizes."
+    )
 
 
 def _matrix(

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.report.certainty import examples_band
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import chart_text
 from orchestrator.report.published import PublishedPoint
 from orchestrator.report.scenes import Curve, Scene
+from orchestrator.report.slots import with_others
 from orchestrator.report.thinning import evenly
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, median_over_seeds
-from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, seed_values
+from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, seed_choices, seed_values
 from trainers.evaluation.faithfulness import faithfulness
 from trainers.metrics import METRICS
 
@@ -121,7 +123,7 @@ def method_data(findings: Findings, curve: Curve, metrics: Sequence[str], most: 
         "name": chart_text(curve.method),
         "slot": findings.slots[curve.method],
         "seeds": len(curve.all_seeds),
-        "band": band_data(curve, metrics, most),
+        "band": band_data(findings, curve, metrics, most),
         "trials": [chart_text(_told(findings, trial)) for trial in trials],
         "points": {
             "edges": curve.num_edges[drawn],
@@ -143,14 +145,15 @@ def _told(findings: Findings, trial_id: str) -> str:
     return f"{findings.about(findings.trials[trial_id])} · trial {trial_id[:8]}"
 
 
-def band_data(curve: Curve, metrics: Sequence[str], most: int) -> dict[str, Any]:
+def band_data(findings: Findings, curve: Curve, metrics: Sequence[str], most: int) -> dict[str, Any]:
     """Bands of all metrics up to `most` edges, without the budgets at which nothing changes (the last
     stays), at most BUDGETS of them.
 
     `values` holds, by metric, its median over seeds; with several seeds also `low`, `high` (quartiles),
     `min`, `max`; with FEWEST_SEEDS `below`, `above`: the ends of the 95 % bootstrap interval over seeds of
-    the median, at budgets that so many seeds have; where the trials measured intervals also `from`, `to`:
-    the median over seeds of the ends of the 95 % bootstrap interval over the test examples.
+    the median, at budgets that so many seeds have; where the trials stored their values by example also
+    `from`, `to`: the ends of the 95 % bootstrap interval over the test examples of the median. Of a single
+    seed that is the interval its trial measured, which is there without stored values, too.
     """
     budgets = edge_budgets(curve.scene.num_edges_total, curve.num_edges)
     budgets = budgets[budgets <= most]
@@ -170,10 +173,9 @@ def band_data(curve: Curve, metrics: Sequence[str], most: int) -> dict[str, Any]
         told = {key: array[keep] for key, array in told.items()}
         if len(curve.all_seeds) >= FEWEST_SEEDS:
             told["below"], told["above"] = _over_seeds(curve, metric, found.budgets[keep])
-        for key, part in (("from", "low_test"), ("to", "high_test")):
-            ends = values_of(curve, metric, part)
-            if np.isfinite(ends).any():
-                told[key] = _bands(curve, ends, metric, budgets).median[keep]
+        ends = _over_examples(findings, curve, metric, found.budgets[keep])
+        if ends is not None and np.isfinite(ends[0]).any():
+            told["from"], told["to"] = ends
         values.append({key: short(array) for key, array in told.items()})
     return {"edges": whole.budgets[keep], "seeds": whole.num_seeds[keep], "values": values}
 
@@ -200,6 +202,17 @@ def _over_seeds(curve: Curve, metric: str, budgets: Ints) -> tuple[Floats, Float
     values = values_of(curve, metric)
     values = np.where(np.isfinite(values), values, -np.inf if higher_is_better(metric) else np.inf)
     return median_over_seeds(seed_values(curve.num_edges, curve.validation, values, curve.seeds, budgets))
+
+
+def _over_examples(
+    findings: Findings, curve: Curve, metric: str, budgets: Ints
+) -> tuple[Floats, Floats] | None:
+    """Ends of the interval over examples of the median over seeds; None where it is not known."""
+    if len(curve.all_seeds) > 1:
+        return examples_band(findings, curve, metric, budgets)
+    rows = seed_choices(curve.num_edges, curve.validation, curve.seeds, budgets)[0]
+    low, high = (values_of(curve, metric, f"{end}_test") for end in ("low", "high"))
+    return low[rows], high[rows]
 
 
 def _changing(arrays: Sequence[np.ndarray], count: int) -> Ints:
@@ -243,8 +256,7 @@ def published_data(
 
 def published_slots(findings: Findings, methods: Sequence[str]) -> dict[str, int]:
     """The colour and marker of the method of that name, or else of none on the page."""
-    fresh = [method for method in dict.fromkeys(methods) if method not in findings.slots]
-    return dict(findings.slots) | {method: len(findings.slots) + at for at, method in enumerate(fresh)}
+    return with_others(findings.slots, methods)
 
 
 def drawn_per_curve(findings: Findings) -> int:

@@ -137,7 +137,8 @@ def _band_choice(data: Mapping[str, Any], several: bool) -> Choice:
     over_seeds = [Option("quartiles", "quartiles", "Over seeds"), Option("range", "range", "Over seeds")]
     if any(np.isfinite(value["below"]).any() for value in values if "below" in value):
         over_seeds.append(Option("seeds", "95 % bootstrap over seeds", "Over seeds"))
-    measured = any("from" in value for value in values)
+    bars = [ends for method in data["methods"] for ends in method["points"]["ends"]]
+    measured = any("from" in value for value in values) or any(ends is not None for ends in bars)
     told = "95 % bootstrap over examples"
     over_examples = [Option("examples", told, "Over test examples")] if measured else []
     none = [Option("none", "none")]

@@ -25,10 +25,13 @@ SHORT = 6
 SPARSEST = "Sparsest circuit per method"  # how the caption of that table begins
 
 KNEE_COLUMNS = (
-    "Knee: edges",
-    "Knee: edges, 95 % over seeds",
-    "Knee: divergence",
-    "Knee: divergence, 95 % over seeds",
+    "Knee of the front: edges",
+    "Seeds with a knee",
+    "Edges, median over seeds",
+    "Edges, 95 % over seeds",
+    "Divergence, median over seeds",
+    "Divergence, 95 % over seeds",
+    "Divergence, 95 % over examples",
 )
 SHARED = (
     "The hypervolume also counts where a method was evaluated. Over common budgets it does not: it is taken "
@@ -45,8 +48,10 @@ VOLUMES = (
 KNEES = (
     "Knee: the circuit of the front farthest below the chord between its ends, log10 of the edges against "
     "validation divergence, both scaled to the front's range (Kneedle, Satopää et al. 2011); none where the "
-    "front has fewer than three circuits or does not bend that way. Its divergence is that on the test "
-    "examples; its interval: the fronts of seeds drawn anew."
+    "front has fewer than three circuits or does not bend that way. The first column is of the front of all "
+    "seeds together; the others are of each seed's own front. 95 % bootstrap intervals of the medians: over "
+    "seeds, other seeds on these examples; over examples, the same circuits' divergence on other test "
+    "examples. Where a knee lies is settled on the validation examples, so test examples do not move it."
 )
 
 
@@ -159,41 +164,41 @@ def _certainty(findings: Findings) -> list[Block]:
     volume_columns = [*both, Column("Hypervolume of a seed, mean", numeric=True)]
     volume_columns += [Column(f"95 % over {what}", numeric=True) for what in ("seeds", "examples", "both")]
     knee_columns = [*both, *(Column(name, numeric=True) for name in KNEE_COLUMNS)]
-    volumes, knees, reasons, unsteady = [], [], dict[str, None](), []
+    volumes, knees, reasons = [], [], dict[str, None]()
     for scene, group in findings.scenes.items():
         for curve in _largest_first(group):
-            sure, bend = hypervolume_certainty(findings, curve), knee_certainty(curve)
+            sure, bend = hypervolume_certainty(findings, curve), knee_certainty(findings, curve)
             if sure.why:
                 reasons[sure.why] = None
-            if bend is not None and bend.without:
-                unsteady.append(f"{curve.method} ({percent(bend.without)})")
             told = [findings.titles[scene], curve.method, count(len(curve.all_seeds))]
             seeds = len(curve.all_seeds)
             over = [_over_seeds(sure.seeds, seeds), _box(sure.examples), _over_seeds(sure.both, seeds)]
             volumes.append([*told, _share(sure.mean), *over])
             knees.append(told + _knee(curve, bend))
-    remarks, bends = [VOLUMES], [KNEES]
+    remarks = [VOLUMES]
     if reasons:
         remarks.append(f"No interval over examples: {'; '.join(reasons)}.")
-    if unsteady:
-        bends.append(f"Resamples of the seeds whose front has no knee: {', '.join(unsteady)}.")
     return [
         Table("Hypervolume per seed, with intervals", volume_columns, volumes),
         Paragraph(" ".join(remarks), quiet=True),
         Table("Knee of each front, with intervals", knee_columns, knees),
-        Paragraph(" ".join(bends), quiet=True),
+        Paragraph(KNEES, quiet=True),
     ]
 
 
 def _knee(curve: Curve, bend: KneeCertainty | None) -> list[str]:
+    of_all = "none" if curve.knee is None else count(int(curve.num_edges[curve.knee]))
     if bend is None:
-        return ["none", "–", "–", "–"]
-    seeds = len(curve.all_seeds)
+        return [of_all, "none", *["–"] * 5]
+    edges, test, by_examples = bend.num_edges_seeds, bend.divergence_test_seeds, bend.divergence_test_examples
     return [
-        count(int(curve.num_edges[bend.row])),
-        _over_seeds(bend.edges, seeds, lambda ends: interval(int(ends.low), int(ends.high))),
-        significant(float(curve.test[bend.row])),
-        _over_seeds(bend.divergence, seeds, lambda ends: interval(ends.low, ends.high)),
+        of_all,
+        f"{bend.seeds} of {len(curve.all_seeds)}",
+        f"{bend.num_edges:,.10g}",
+        _over_seeds(edges, bend.seeds, lambda ends: f"[{ends.low:,.10g}, {ends.high:,.10g}]"),
+        significant(bend.divergence_test),
+        _over_seeds(test, bend.seeds, lambda ends: interval(ends.low, ends.high)),
+        "–" if by_examples is None else interval(by_examples.low, by_examples.high),
     ]
 
 

@@ -68,9 +68,7 @@ def _trials(findings: Findings) -> Table:
         key = tuple(row[name] or "" for name in _GROUP)
         groups.setdefault(key, []).append(row)
     columns = [
-        Column("Method"),
-        Column("Model"),
-        Column("Task"),
+        *(Column(name, long=True) for name in ("Method", "Model", "Task")),
         *(Column(name, numeric=True) for name in ("Trials", "Complete", "Failed", "Seeds", "Circuits")),
         *(Column(name, numeric=True) for name in ("Steps", "Examples", "Device time", "CPU time")),
     ]

@@ -3,19 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.report.aims import TOLERANCE, aimed, missed
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import Block, Chart, Column, Legend, Table, chart_text, folded
 from orchestrator.report.scenes import Curve
 from orchestrator.report.thinning import evenly
 from orchestrator.wording import count, percent, shortest, significant
 
-# How far a final circuit may be from a target below 1.
-TOLERANCE = 0.005
 DRAWN = 1000  # circuits of one method and scene, at most
 
 
 def has_targets(findings: Findings) -> bool:
-    return any(_aimed(curve) for group in findings.scenes.values() for curve in group)
+    return any(aimed(curve) for group in findings.scenes.values() for curve in group)
 
 
 def targets(findings: Findings) -> Sequence[Block]:
@@ -23,7 +22,7 @@ def targets(findings: Findings) -> Sequence[Block]:
         (findings.titles[scene], curve, rows)
         for scene, group in findings.scenes.items()
         for curve in group
-        if (rows := _aimed(curve))
+        if (rows := aimed(curve))
     ]
     methods = sorted({curve.method for _, curve, _ in groups})
     data = {
@@ -51,11 +50,6 @@ def targets(findings: Findings) -> Sequence[Block]:
     return [chart, folded(_summary(groups))]
 
 
-def _aimed(curve: Curve) -> list[Mapping[str, Any]]:
-    """Final circuits that were trained towards a target."""
-    return [row for row in curve.rows if row["target_sparsity"] is not None and row["kind"] == "final"]
-
-
 def _drawn(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Of many circuits some of each target: a browser takes seconds over ten thousand."""
     if len(rows) <= DRAWN:
@@ -80,12 +74,12 @@ def _summary(groups: Sequence[tuple[str, Curve, Sequence[Mapping[str, Any]]]]) -
         Column(f"Off by more than {TOLERANCE} or half an edge", numeric=True),
     ]
     rows = []
-    for title, curve, aimed in groups:
-        for target in sorted({row["target_sparsity"] for row in aimed}):
-            achieved = sorted(row["sparsity"] for row in aimed if row["target_sparsity"] == target)
+    for title, curve, finals in groups:
+        for target in sorted({row["target_sparsity"] for row in finals}):
+            own = [row for row in finals if row["target_sparsity"] == target]
+            achieved = sorted(row["sparsity"] for row in own)
             distances = [abs(value - target) for value in achieved]
-            half_an_edge = 0.5 / aimed[0]["num_edges_total"]
-            off = sum(distance > max(TOLERANCE, half_an_edge) + 1e-12 for distance in distances)
+            off = sum(missed(row) for row in own)
             bound = target < 1
             rows.append(
                 [

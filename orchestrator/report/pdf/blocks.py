@@ -17,7 +17,17 @@ from orchestrator.report.panels.blocks import (
     Section,
     Table,
 )
-from orchestrator.report.pdf.boxes import BETWEEN, ROOM, Box, Rule, Text, gap, paragraph
+from orchestrator.report.pdf.boxes import (
+    BETWEEN,
+    ROOM,
+    Box,
+    Rule,
+    Text,
+    gap,
+    is_wide,
+    paragraph,
+    shown_height,
+)
 from orchestrator.report.pdf.tables import table_boxes
 from orchestrator.report.pdf.text import BODY, CAPTION, CODE, HEADING, QUIET, SECTION, clipped, lines
 
@@ -48,10 +58,9 @@ def section_boxes(section: Section, figures: Sequence[Numbered]) -> list[Box]:
 def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
     yield from paragraph(kind.title, HEADING, after=3, keep=True)
     yield from paragraph(kind.caption, QUIET, after=6, keep=True)
-    wide = (ROOM - BETWEEN) / 2
-    for start in range(0, len(figures), 2):
-        pair = figures[start : start + 2]
-        high = 72 * max(one.plot.size[1] for one in pair)
+    for pair in _pairs(figures):
+        wide = ROOM if is_wide(pair[0].plot) else (ROOM - BETWEEN) / 2
+        high = max(shown_height(one.plot) for one in pair)
         texts, deepest = [], 0.0
         for place, one in enumerate(pair):
             told = clipped(f"Figure {one.number}. {one.plot.details}.", 400)
@@ -60,6 +69,18 @@ def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
                 texts.append(Text(place * (wide + BETWEEN), y, line, CAPTION))
                 deepest = max(deepest, y)
         yield Box(deepest + 14, texts, plots=[one.plot for one in pair])
+
+
+def _pairs(figures: Sequence[Numbered]) -> Iterator[list[Numbered]]:
+    """Two beside each other; one that is wider than a column alone."""
+    pair: list[Numbered] = []
+    for one in figures:
+        if pair and (len(pair) == 2 or is_wide(one.plot) or is_wide(pair[0].plot)):
+            yield pair
+            pair = []
+        pair.append(one)
+    if pair:
+        yield pair
 
 
 def _block(block: Block, has_figures: bool) -> list[Box]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator.report.figures.plot import Plot
+from orchestrator.report.figures.style import ONE_COLUMN
 from orchestrator.report.pdf.text import BODY, GREY, Face, lines
 
 WIDTH, HEIGHT = 595.28, 841.89  # A4
@@ -12,6 +13,7 @@ LEFT, TOP, BOTTOM = 56.0, 62.0, 64.0
 ROOM = WIDTH - 2 * LEFT
 BETWEEN = 16.0  # two figures side by side
 DEPTH = HEIGHT - TOP - BOTTOM
+MOST = 0.6  # of a page's depth, for one figure
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class Box:
 class Placed:
     top: float  # from the top of the page
     box: Box
+
+
+def is_wide(plot: Plot) -> bool:
+    return plot.size[0] > ONE_COLUMN
+
+
+def shown_height(plot: Plot) -> float:
+    """Of a plot on the page, in points: one that is wider than a column has the page's width, and no more
+    than part of its depth."""
+    if not is_wide(plot):
+        return 72 * plot.size[1]
+    return min(72 * plot.size[1] * min(1.0, ROOM / (72 * plot.size[0])), MOST * DEPTH)
 
 
 def gap(height: float) -> Box:

@@ -1,7 +1,7 @@
 """report.pdf: what the page says, on paper. The same findings give the same bytes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from orchestrator.report.figures import Drawn
 from orchestrator.report.figures.layout import lay_out
 from orchestrator.report.figures.style import styled
-from orchestrator.report.panels.blocks import CircuitsView, Section
+from orchestrator.report.panels.blocks import Block, CircuitsView, Details, Heading, Paragraph, Section, Table
 from orchestrator.report.pdf.blocks import Numbered, section_boxes
 from orchestrator.report.pdf.boxes import (
     BETWEEN,
@@ -26,10 +26,24 @@ from orchestrator.report.pdf.boxes import (
     Rule,
     Text,
     gap,
+    is_wide,
     paginate,
     paragraph,
+    shown_height,
 )
-from orchestrator.report.pdf.text import BODY, CAPTION, GREY, HEADING, QUIET, TITLE, Face, clipped, printable
+from orchestrator.report.pdf.text import (
+    BODY,
+    CAPTION,
+    GREY,
+    HEADING,
+    QUIET,
+    TITLE,
+    Face,
+    clipped,
+    missing,
+    printable,
+)
+from orchestrator.wording import count
 
 # Questions and scenes listed on the first page, each.
 COVERED = 8
@@ -46,11 +60,13 @@ class Cover:
     facts: Sequence[tuple[str, str]]
     scenes: Sequence[str]
     banner: str = ""
+    lacking: int = 0  # different characters that the fonts have no glyphs for
 
 
 def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Drawn) -> None:
-    """Without the sections whose point is a view that needs a screen."""
-    sections = [one for one in sections if not any(isinstance(b, CircuitsView) for b in one.blocks)]
+    """Of the sections whose point is a view that needs a screen, the figures alone."""
+    sections = [one for section in sections if (one := _on_paper(section, drawn)) is not None]
+    cover = replace(cover, lacking=_lacking(cover, sections))
     boxes = _body(sections, drawn)
     pages = paginate(boxes)
     starts = {
@@ -64,6 +80,15 @@ def write_pdf(path: Path, cover: Cover, sections: Sequence[Section], drawn: Draw
     with styled(), PdfPages(path, metadata=metadata) as document:
         for number, page in enumerate([*front, *pages], 1):
             document.savefig(_page(page, number, "" if number == 1 else cover.title))
+
+
+def _on_paper(section: Section, drawn: Drawn) -> Section | None:
+    if not any(isinstance(block, CircuitsView) for block in section.blocks):
+        return section
+    if not any(kind.panel == section.key for kind, _ in drawn.plots):
+        return None
+    lead = "Some of the circuits on the fronts; report.html shows them all, and what changes along a front."
+    return replace(section, lead=lead, blocks=[])
 
 
 def _body(sections: Sequence[Section], drawn: Drawn) -> list[Box]:
@@ -80,6 +105,22 @@ def _body(sections: Sequence[Section], drawn: Drawn) -> list[Box]:
     return boxes
 
 
+def _lacking(cover: Cover, sections: Sequence[Section]) -> int:
+    """How many different characters of the document's words there are no glyphs for."""
+    found = missing(" ".join((cover.title, cover.banner, *cover.questions, *cover.scenes)), BODY)
+    waiting: list[Block] = [block for section in sections for block in section.blocks]
+    while waiting:
+        match waiting.pop():
+            case Details(blocks=blocks, summary=text):
+                waiting += blocks
+                found |= missing(text, BODY)
+            case Paragraph(text=text) | Heading(text=text):
+                found |= missing(text, BODY)
+            case Table(rows=rows):
+                found |= missing(" ".join(cell for row in rows for cell in row), BODY)
+    return len(found)
+
+
 def _place(sections: Sequence[Section], key: str) -> int:
     return next((place for place, section in enumerate(sections) if section.key == key), len(sections))
 
@@ -94,6 +135,11 @@ def _cover(cover: Cover, contents: Sequence[tuple[str, int]]) -> list[Box]:
         told = paragraph(cover.banner, Face(size=10.5, bold=True), after=7)
         boxes += [gap(6), Box(9, rules=[Rule(0, ROOM, 0, 1.2)], keep=True), *told]
         boxes.append(Box(4, rules=[Rule(0, ROOM, 0, 1.2)]))
+    if cover.lacking:
+        told = (
+            f"{count(cover.lacking, 'character')} without a glyph in this document's fonts: � or ? stands in "
+        )
+        boxes += [gap(6), *paragraph(f"{told}their places; report.html shows them.", QUIET)]
     boxes.append(gap(14))
     for value, what in cover.facts:
         boxes.append(
@@ -152,13 +198,14 @@ def _plots(page: Figure, rows: Sequence[Placed]) -> None:
         return
     edges = [0.0]
     for one in rows:
-        edges += [one.top, one.top + 72 * max(plot.size[1] for plot in one.box.plots)]
+        edges += [one.top, one.top + max(map(shown_height, one.box.plots))]
     heights = [below - above for above, below in pairwise([*edges, HEIGHT])]
     wide = (ROOM - BETWEEN) / 2
     widths = (LEFT, wide, BETWEEN, wide, WIDTH - LEFT - ROOM)
     grid = GridSpec(len(heights), len(widths), figure=page, width_ratios=widths, height_ratios=heights)
     for number, one in enumerate(rows):
         for place, plot in enumerate(one.box.plots):
-            part = page.add_subfigure(grid[2 * number + 1, 2 * place + 1])
+            columns = slice(1, 4) if is_wide(plot) else 2 * place + 1
+            part = page.add_subfigure(grid[2 * number + 1, columns])
             plot.draw(part, plot.rows)
             lay_out(part)

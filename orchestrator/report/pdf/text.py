@@ -78,6 +78,11 @@ def printable(text: str, face: Face) -> str:
     return "".join(letter if ord(letter) in known else missing for letter in " ".join(text.split()))
 
 
+def missing(text: str, face: Face) -> set[str]:
+    """The characters in whose stead `printable` writes � (or ?)."""
+    return set("".join(text.split())) - set(map(chr, _glyphs(face.family, face.bold, face.italic)))
+
+
 def lines(text: str, face: Face, room: float) -> list[str]:
     """The text broken between words, and within a word only where it alone is wider than `room`."""
     found, used, space = [""], 0.0, width(" ", face)
