@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 
+from orchestrator.report.doubt import Doubt
 from orchestrator.report.doubts import doubts
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import Block, Column, Paragraph, Table
@@ -36,12 +37,12 @@ def failures(findings: Findings) -> Sequence[Block]:
 
 
 def has_warnings(findings: Findings) -> bool:
-    return next(doubts(findings), None) is not None
+    return bool(_doubts(findings))
 
 
 def warnings(findings: Findings) -> Sequence[Block]:
     merged: dict[tuple[str, str, str], list[str]] = {}
-    for doubt in doubts(findings):
+    for doubt in _doubts(findings):
         merged.setdefault((doubt.where, doubt.what, doubt.advice), []).extend(doubt.trials)
     columns = [
         Column("Where", long=True),
@@ -53,9 +54,14 @@ def warnings(findings: Findings) -> Sequence[Block]:
     return [Table("Warnings", columns, rows[:SHOWN]), *_more(len(rows))]
 
 
+def _doubts(findings: Findings) -> Sequence[Doubt]:
+    """Computed once: they read circuits."""
+    return findings.once("doubts", lambda: tuple(doubts(findings)))
+
+
 def num_warnings(findings: Findings) -> int:
     """How many different warnings the report holds."""
-    return len({(doubt.where, doubt.what) for doubt in doubts(findings)})
+    return len({(doubt.where, doubt.what) for doubt in _doubts(findings)})
 
 
 Warned = tuple[str, str, Sequence[str]]  # where, what, trial ids
@@ -63,7 +69,7 @@ Warned = tuple[str, str, Sequence[str]]  # where, what, trial ids
 
 def warned(findings: Findings) -> Iterator[Warned]:
     """Every warning, also those that several trials gave, one after the other."""
-    for doubt in doubts(findings):
+    for doubt in _doubts(findings):
         yield doubt.where, doubt.what, doubt.trials
 
 
