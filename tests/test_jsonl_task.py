@@ -202,8 +202,12 @@ def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None
 def test_what_does_not_fit_the_tokenizer_is_counted_with_its_lines(tmp_path: Path, worded: Loaded) -> None:
     longer = entry("So Mary left <predict>John</predict>", "So unknown left <predict>Mary</predict>")
     same = entry("So Mary left <predict>John</predict>", "So Mary left <predict>Anna</predict>")
-    dataset = written(tmp_path / "a.jsonl", longer, GOOD, same, OTHER, longer).dataset(worded)
+    task = written(tmp_path / "a.jsonl", longer, GOOD, same, OTHER, longer)
+    dataset = task.dataset(worded)
     assert len(dataset.splits["test"]) == 2
+    assert task.test_set.startswith("5 examples") and task.test_set_of(dataset) == f"2 of {task.test_set}"
+    all_fit = written(tmp_path / "c.jsonl", GOOD, OTHER)
+    assert all_fit.test_set_of(all_fit.dataset(worded)) == all_fit.test_set
     assert dataset.dropped == {
         "clean and corrupted differ in the number of tokens of a span (lines 1, 5)": 2,
         "clean and corrupted prompts are the same (line 3)": 1,

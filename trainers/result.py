@@ -42,6 +42,9 @@ class Point(Record):
     truth_recall: float | None = None
 
 
+IN_SAMPLE = ", in-sample"  # the end of a test set's name
+
+
 class Group(Record):
     """What may be compared with what: points of different groups share no axis."""
 
@@ -51,6 +54,11 @@ class Group(Record):
     ablation: str
     edge_convention: str
     method: str
+
+    @property
+    def in_sample(self) -> bool:
+        """The test examples are those, or among those, that were trained on."""
+        return self.test_set.endswith(IN_SAMPLE)
 
     @property
     def scene(self) -> tuple[str, str, str, str, str]:

@@ -70,13 +70,15 @@ class TrialSpec(Spec):
         return content_id(content)
 
     def group(self, loaded: Loaded) -> Group:
-        """What this trial's points may be compared with."""
+        """What this trial's points may be compared with; the test set's name is exact once its examples
+        were made."""
+        dataset = loaded.datasets.get(content_id(self.task.identity()))
         count = loaded.model.graph.num_embeddings
         convention = f"{count} embedding writer{'s' * (count > 1)}, {self.embeddings.replace('_', ' ')}"
         return Group(
             model=self.model.label,
             task=self.task.name,
-            test_set=self.task.test_set,
+            test_set=self.task.test_set if dataset is None else self.task.test_set_of(dataset),
             ablation=self.ablation + (", output bias kept" if self.output_bias == "kept" else ""),
             edge_convention=convention,
             method=self.method.title,

@@ -12,6 +12,7 @@ from orchestrator.circuits.placement import described
 from orchestrator.circuits.source import Source
 from orchestrator.cli.terminal import table
 from orchestrator.wording import percent, significant
+from trainers.result import IN_SAMPLE
 
 INPUTS = ("q", "k", "v", "mlp", "output")
 KINDS = {"tok_embeds": "embeddings", "pos_embeds": "embeddings", "head": "heads", "mlp": "MLPs"}
@@ -162,9 +163,10 @@ def _metric_lines(source: Source) -> list[str]:
     trial, point = source.trial, source.point
     if trial is None or point is None:
         return []
+    seen = IN_SAMPLE if trial.group is not None and trial.group.in_sample else ""
     rows = [
         [
-            split,
+            split + seen * (split == "test"),
             name,
             *(significant(of.get(split, {}).get(name)) for of in (point.metrics, trial.full, trial.empty)),
         ]

@@ -18,7 +18,7 @@ from orchestrator.records.trial_result import own_point
 from orchestrator.settings import named
 from orchestrator.wording import count, duration, headline, percent, significant
 from trainers.progress import Progress
-from trainers.result import TrialResult
+from trainers.result import IN_SAMPLE, TrialResult
 from trainers.trial import TrialSpec
 
 LINE_SECONDS = 10.0  # between two lines about running trials in a log file, at first,
@@ -267,7 +267,8 @@ def _found(result: TrialResult) -> str:
         return count(len(result.points), "circuit")
     text = f"{count(point.num_edges, 'edge')} of {point.num_edges_total:,}"
     value = point.metrics.get("test", {}).get(result.divergence or "")
-    return text if value is None else f"{text}, test {result.divergence} {significant(value)}"
+    seen = IN_SAMPLE if result.group is not None and result.group.in_sample else ""
+    return text if value is None else f"{text}, test {result.divergence} {significant(value)}{seen}"
 
 
 def _warned(warnings: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from orchestrator.statistics.pareto import (
     log_kept,
     sparsest_within,
 )
+from trainers.result import IN_SAMPLE
 
 DISTINCTIONS = {
     "test_set": "test set {}",
@@ -197,6 +198,8 @@ def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
         drawn = scene.test_set.partition(DRAWN_WITH)
         if drawn[1] and "test_set" not in differing:
             parts.append(drawn[0])
+        if scene.test_set.endswith(IN_SAMPLE) and "test_set" not in differing:
+            parts.append(IN_SAMPLE.removeprefix(", "))
         if scene.ablation != USUAL_ABLATION:
             differing.add("ablation")
         parts += [

@@ -59,6 +59,11 @@ class Task(Spec):
         """What the test metrics were measured on; results on other test sets share no axis."""
         raise TypeError(f"{type(self).__name__} does not say test_set")
 
+    def test_set_of(self, dataset: Dataset) -> str:
+        """`test_set`, once the examples are known."""
+        del dataset
+        return self.test_set
+
     def check(self, model: ModelSpec) -> None:
         """Raises ValueError when the task cannot be asked of the model."""
 

@@ -93,6 +93,11 @@ class GivenTask(Task):
         splits: dict[Split, list[Example]] = {s: fitting[id(given.splits[s])] for s in SPLITS}
         return Dataset(splits, self._told(misfits), given.in_sample)
 
+    def test_set_of(self, dataset: Dataset) -> str:
+        """Says how many of the given examples fit the tokenizer, where not all do."""
+        used = len(dataset.splits["test"])
+        return self.test_set if used == len(self.given().splits["test"]) else f"{used} of {self.test_set}"
+
     def _fitting(
         self, given: Sequence[Given], split: Split, loaded: "Loaded", misfits: dict[str, list[int]]
     ) -> list[Example]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from trainers.result import IN_SAMPLE
 from trainers.sources.digest import file_digest
 from trainers.tasks.given import GivenSplits, GivenTask
 from trainers.tasks.jsonl_file import read
@@ -38,7 +39,7 @@ class JsonlTask(GivenTask):
     @property
     def test_set(self) -> str:
         digest, given = self.content
-        seen = ", in-sample" if given.in_sample else ""
+        seen = IN_SAMPLE if given.in_sample else ""
         return f"{len(given.splits['test'])} examples of a file ({digest[:8]}){seen}"
 
     def identity(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 
+from trainers.result import IN_SAMPLE
 from trainers.spec import Spec, SpecError, content_id
 from trainers.tasks.base import SPLITS, Split
 from trainers.tasks.columns import columns, fill
@@ -118,7 +119,7 @@ class DatasetTask(GivenTask):
         source = self.hub or self._folder.name
         decisive = {key: value for key, value in self.identity().items() if key not in NOT_OF_THE_TEST}
         # The hub is asked for rows only in a run, whose result then says in_sample itself.
-        seen = ", in-sample" if self.splits.train == self.splits.test or self._shares_prompts else ""
+        seen = IN_SAMPLE if self.splits.train == self.splits.test or self._shares_prompts else ""
         return f"{self.test or 'all'} examples of {source} ({content_id(decisive)[:8]}){seen}"
 
     def identity(self) -> dict[str, Any]:
