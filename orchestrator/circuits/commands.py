@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.circuits.eval_command import evaluate
-from orchestrator.wording import printable
+from orchestrator.wording import count, printable
 
 if TYPE_CHECKING:
     from orchestrator.circuits.source import Source, Sources
@@ -376,7 +376,7 @@ def _save(found: Any, out: Path, sources: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
-    click.echo(f"{out}: {found.num_edges:,} edges kept, {told['num_edges_connected']:,} on a path")
+    click.echo(f"{out}: {count(found.num_edges, 'edge')} kept, {told['num_edges_connected']:,} on a path")
     click.echo(f"graph: {described(found.graph)}")
 
 
