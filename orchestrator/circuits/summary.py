@@ -73,12 +73,13 @@ def scored_edges(circuit: Circuit) -> list[dict[str, Any]]:
 def show_text(source: Source, edges: bool) -> str:
     circuit, told = source.circuit, summary(source)
     loose = told["num_edges"] - told["num_edges_connected"]
+    kept = count(told["num_edges"], "edge")
     lines = [
         source.name,
         *_trial_lines(source),
         f"graph      {described(circuit.graph)}",
-        f"kept       {count(told['num_edges'], 'edge')}, {told['num_edges_connected']:,} of them on a path from "
-        f"an embedding to the output" + (f" ({loose:,} cannot change it under interchange)" if loose else ""),
+        f"kept       {kept}, {told['num_edges_connected']:,} of them on a path from an "
+        f"embedding to the output" + (f" ({loose:,} cannot change it under interchange)" if loose else ""),
         f"sparsity   {percent(circuit.sparsity)}",
         f"nodes      {told['num_nodes']:,} of {told['num_nodes_total']:,} writers are on a path",
         "",
