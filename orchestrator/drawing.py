@@ -62,24 +62,26 @@ class Piece:
 
 def draw(circuit: Circuit, title: str, form: Format = "png") -> bytes:
     """The edges on kept paths, as wide as their scores are large; the title tells how many kept edges
-    are on none. The same circuit is the same bytes."""
+    are not drawn. The same circuit is the same bytes."""
     shape, connected = circuit.graph.shape, circuit.connected()
     scores = connected.scores[connected.kept].tolist()
     shared = shape.query_heads // shape.key_value_heads
-    if undrawn := off_paths(circuit):
+    if undrawn := left_out(circuit):
         title += f"\n{undrawn}"
     return draw_circuit(connected.edges, title, scores, shared, form)
 
 
-def off_paths(circuit: Circuit) -> str | None:
-    """Says how many kept edges lie on no path from input to output; None when all are on one."""
+def left_out(circuit: Circuit) -> str | None:
+    """Says how many kept edges a picture leaves out: those on no path from input to output, and of the
+    others what is beyond MAX_EDGES. None when all are drawn."""
     kept, connected = circuit.num_edges, circuit.connected().num_edges
-    if kept == connected:
+    missing = kept - min(connected, MAX_EDGES)
+    if not missing:
         return None
     verb = "lies" if connected == 1 else "lie"
     return (
         f"{connected:,} of {count(kept, 'kept edge')} {verb} on a path; "
-        f"{kept - connected:,} {'is' if kept - connected == 1 else 'are'} not drawn"
+        f"{missing:,} {'is' if missing == 1 else 'are'} not drawn"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph, Shape
 from orchestrator.circuits.layout import NODE_WIDTH, WAYPOINT_WIDTH, layered
-from orchestrator.drawing import FORMATS, MAX_EDGES, Format, draw, draw_circuit, on_paths
+from orchestrator.drawing import FORMATS, MAX_EDGES, Format, draw, draw_circuit, left_out, on_paths
 
 GPT2 = EdgeGraph(Shape(12, 12, 12, ("tok_embeds", "pos_embeds")))
 GROUPED = EdgeGraph(Shape(3, 6, 2, ("tok_embeds",)))
@@ -124,3 +124,13 @@ def test_kept_edges_that_are_not_drawn_are_told_in_the_picture() -> None:
     assert "not drawn" not in draw(Circuit.from_edges(GROUPED, PATH), "t", "svg").decode()
     nothing = draw(Circuit.from_edges(GROUPED, loose), "t", "svg").decode()
     assert "0 of 2 kept edges lie on a path; 2 are not drawn" in nothing and "no edges on a path" in nothing
+
+
+def test_edges_beyond_the_limit_count_as_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five kept edges three lie on a path, and two of these are drawn."""
+    monkeypatch.setattr("orchestrator.drawing.MAX_EDGES", 2)
+    loose = [("tok_embeds", "a2.h5.q"), ("m0", "resid_post")]
+    picture = draw(Circuit.from_edges(GROUPED, PATH + loose), "t", "svg").decode()
+    assert "3 of 5 kept edges lie on a path; 3 are not drawn" in picture
+    assert "the 2 of 3 edges that are closest to the output" in picture
+    assert left_out(Circuit.from_edges(GROUPED, PATH)) == "3 of 3 kept edges lie on a path; 1 is not drawn"

@@ -17,7 +17,7 @@ from trainers.model import Loaded, ModelSpec
 from trainers.progress import Progress
 from trainers.resources import Resources
 from trainers.result import Group, Point
-from trainers.spec import Misfit, Spec, content_id
+from trainers.spec import Misfit, Problem, Spec, SpecError, content_id
 from trainers.tasks import AnyTask
 from trainers.tasks.base import Split
 
@@ -83,6 +83,14 @@ class TrialSpec(Spec):
             edge_convention=convention,
             method=self.method.title,
         )
+
+
+def named_problem(error: SpecError) -> Problem | None:
+    """What an error says of the trial's field that it begins with, `task.train: found 7 ...`; None where
+    it begins with none."""
+    path, _, message = str(error).partition(": ")
+    location = tuple(path.split("."))
+    return Problem(location, message) if location[0] in TrialSpec.model_fields else None
 
 
 @dataclass(frozen=True)

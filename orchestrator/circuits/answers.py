@@ -63,7 +63,7 @@ def _completeness(answer: Answer) -> Iterator[str]:
         row, some = answer.rows[place], next(iter(by_metric.values())).subsets
         yield ""
         largest = f"largest |m(M∖K) − m(C∖K)| over {count(some, 'subset')} K"
-        yield f"{row.label}, {row.num_edges:,} edges: {largest}"
+        yield f"{row.label}, {count(row.num_edges, 'edge')}: {largest}"
         rows = [
             (
                 words(name),
@@ -85,4 +85,4 @@ def _mistakes(answer: Answer) -> Iterator[str]:
     for row in answer.rows if answer.mistakes else ():
         if row.kind == "circuit" and row.mistakes_reproduced is not None:
             share = percent(row.mistakes_reproduced)
-            yield f"  {row.label}, {row.num_edges:,} edges: reproduces {share} of them"
+            yield f"  {row.label}, {count(row.num_edges, 'edge')}: reproduces {share} of them"

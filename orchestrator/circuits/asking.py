@@ -10,18 +10,22 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from model_patches.circuit import Circuit
 from model_patches.graph import Embeddings
 from orchestrator.circuits.placement import Adapt
 from orchestrator.circuits.source import NEED_GRAPH, GraphChoice, Source, Sources
 from orchestrator.sweep import SweepSpec
+from orchestrator.yaml_source import Source as YamlSource
 from orchestrator.yaml_source import read_yaml
 from trainers.evaluation.request import Answer, Request
-from trainers.spec import SpecError, shortened
+from trainers.spec import Problem, SpecError, problems, shortened
+from trainers.trial import named_problem
 
 PARTS = ("model", "task", "ablation", "embeddings")
 GRACE_SECONDS = 5.0
@@ -59,27 +63,54 @@ def ask(asking: Asking) -> tuple[Answer, list[str]]:
     """The evaluation's answer, and what was changed on the way in. Raises SpecError."""
     if asking.values is not None and not asking.values.absolute().parent.is_dir():
         raise SpecError(f"--values: there is no folder {asking.values.absolute().parent}")
-    told = {} if asking.task is None else parts_of(asking.task)
-    found = _sources(asking, told)
+    told = TaskFile() if asking.task is None else read_task(asking.task)
+    found = _sources(asking, told.parts)
+    if told.parts and any(source.trial is not None for source in found):  # the rest is the trial's
+        told = replace(told, parts={"task": told.parts["task"]})
     request = _request(asking, found, told)
     with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
         folder = Path(scratch)
         (folder / "request.json").write_text(json.dumps(request))
         for asked, source in zip(request["circuits"], found, strict=True):
             (folder / asked["file"]).write_bytes(source.circuit.save())
-        answer = _run(folder, asking)
+        try:
+            answer = _run(folder, asking)
+        except SpecError as error:
+            problem = named_problem(error)
+            raise error if problem is None else SpecError(_told(problem, asking, told)) from None
         if asking.values is not None:
             shutil.copyfile(folder / "values.safetensors", asking.values)
     return answer, list(dict.fromkeys(note for source in found for note in source.notes))
 
 
-def parts_of(file: Path) -> dict[str, Any]:
-    """Model, task, ablation and embeddings that a YAML says: a task's block, a mapping of these parts,
-    or a sweep, whose trials must agree on a part for it to be taken.
+@dataclass(frozen=True)
+class TaskFile:
+    """Model, task, ablation and embeddings that a YAML says. `block`: it is a task's block alone."""
+
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    source: YamlSource | None = None
+    block: bool = False
+
+    def told(self, problem: Problem) -> str | None:
+        """The problem where the file says this part of a trial; None where it does not."""
+        location = problem.location
+        if self.source is None or not location or location[0] not in self.parts:
+            return None
+        if self.block:
+            location = location[1:]
+        elif ("base", location[0]) in self.source.lines:
+            location = ("base", *location)
+        return self.source.error(location, problem.message)
+
+
+def read_task(file: Path) -> TaskFile:
+    """A task's block, a mapping of parts, or a sweep, whose trials must agree on a part for it to be
+    taken.
 
     Raises SpecError, also when a sweep's trials have different tasks.
     """
-    data = read_yaml(file).data
+    source = read_yaml(file)
+    data = source.data
     if not isinstance(data, dict):
         raise SpecError(f"{file}: found {shortened(data)}; allowed: a task, or a sweep")
     if "base" not in data:
@@ -87,7 +118,7 @@ def parts_of(file: Path) -> dict[str, Any]:
         unknown = sorted(set(map(str, parts)) - set(PARTS))
         if unknown:
             raise SpecError(f"{file}: unknown key {', '.join(unknown)}. Allowed: {', '.join(PARTS)}")
-        return _with_absolute_model(parts, file)
+        return TaskFile(_with_absolute_model(parts, file), source, block="task" not in data)
     trials = [trial.plain() for trial in SweepSpec.load(file).trials()]
     parts = {}
     for part in PARTS:
@@ -98,7 +129,7 @@ def parts_of(file: Path) -> dict[str, Any]:
             raise SpecError(
                 f"{file}: its trials have {len(different)} different tasks; give a YAML with one task"
             )
-    return parts
+    return TaskFile(parts, source)
 
 
 def _with_absolute_model(parts: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -141,11 +172,11 @@ def _graph_of(model: Any, embeddings: Any) -> GraphChoice:
     )
 
 
-def _request(asking: Asking, found: Sequence[Source], told: Mapping[str, Any]) -> dict[str, Any]:
+def _request(asking: Asking, found: Sequence[Source], told: TaskFile) -> dict[str, Any]:
     """Plain data of a Request, checked. Raises SpecError."""
     trial = next((source.trial for source in found if source.trial is not None), None)
     spec: dict[str, Any] = dict(trial.spec) if trial is not None else {}
-    spec |= {"task": told["task"]} if trial is not None and told else told
+    spec |= told.parts
     if asking.model is not None:
         spec["model"] = _model(asking.model)
     if asking.ablation is not None:
@@ -174,7 +205,25 @@ def _request(asking: Asking, found: Sequence[Source], told: Mapping[str, Any]) -
         "budgets": _budgets(asking, found[0].circuit), "necessity": asking.necessity,
         "completeness": asking.completeness or 0, "values": asking.values is not None, "resources": resources,
     }  # fmt: skip
-    return Request.parse(request, "circuit eval").plain()
+    try:
+        return Request.model_validate_json(json.dumps(request)).plain()
+    except ValidationError as error:
+        found_wrong = problems(error, Request)
+    raise SpecError("\n".join(_told(_in_trial(one), asking, told) for one in found_wrong))
+
+
+def _in_trial(problem: Problem) -> Problem:
+    """A problem of a request, by the path in its trial where it is one of that."""
+    inside = problem.location[:1] == ("trial",)
+    return Problem(problem.location[1:], problem.message) if inside else problem
+
+
+def _told(problem: Problem, asking: Asking, told: TaskFile) -> str:
+    """The problem where the user wrote it: an option, else a path in the file of --task."""
+    part = problem.location[0] if problem.location else None
+    if (part == "model" and asking.model is not None) or (part == "ablation" and asking.ablation is not None):
+        return f"--{part}: {problem.message}"
+    return told.told(problem) or f"circuit eval: {problem}"
 
 
 def _budgets(asking: Asking, circuit: Circuit) -> list[int] | str | None:

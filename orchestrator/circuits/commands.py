@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.circuits.eval_command import evaluate
-from orchestrator.wording import printable
+from orchestrator.wording import count, printable
 
 if TYPE_CHECKING:
     from orchestrator.circuits.source import Source, Sources
@@ -123,7 +123,7 @@ def draw(sources: "Sources", source: str, out: Path, title: str | None) -> None:
     Example:
       circuit-sweep circuit draw 4d7ef9 circuit.pdf --runs runs
     """
-    from orchestrator.drawing import FORMATS, MAX_EDGES, off_paths
+    from orchestrator.drawing import FORMATS, MAX_EDGES, left_out
     from orchestrator.drawing import draw as render
     from trainers.spec import SpecError
 
@@ -134,13 +134,13 @@ def draw(sources: "Sources", source: str, out: Path, title: str | None) -> None:
     connected, graph = found.circuit.connected().num_edges, found.circuit.graph
     told = f"{connected:,} of {graph.num_edges:,} edges on a path"
     heading = f"{found.name}: {told}"
-    if undrawn := off_paths(found.circuit):  # the picture says so itself, under any title
+    if undrawn := left_out(found.circuit):  # the picture says so itself, under any title
         told, heading = undrawn, f"{found.name}: {found.circuit.num_edges:,} of {graph.num_edges:,} edges"
     _write(out, render(found.circuit, title or heading, form), [source])
     if not connected:
         _say(f"Warning: {source}: no kept edge lies on a path from input to output; the picture is empty")
     if connected > MAX_EDGES:
-        _say(f"{connected:,} edges; drawn are the {MAX_EDGES:,} closest to the output")
+        _say(f"{connected:,} edges on a path; drawn are the {MAX_EDGES:,} closest to the output")
     click.echo(f"{out}: {told}")
 
 
@@ -376,7 +376,7 @@ def _save(found: Any, out: Path, sources: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
-    click.echo(f"{out}: {found.num_edges:,} edges kept, {told['num_edges_connected']:,} on a path")
+    click.echo(f"{out}: {count(found.num_edges, 'edge')} kept, {told['num_edges_connected']:,} on a path")
     click.echo(f"graph: {described(found.graph)}")
 
 

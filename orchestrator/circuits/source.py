@@ -103,7 +103,7 @@ class Sources:
         if len(given) > 1:
             raise SpecError(f"found {' and '.join(given)}; allowed: one way of saying the graph")
         if choice.like is not None:
-            opened = self._read(choice.like, None)
+            opened = self._read(choice.like, None, "--like")
             if not isinstance(opened, Source):
                 raise SpecError(f"--like {choice.like}: {NEED_GRAPH}")
             shape, embeddings = opened.circuit.graph.shape, opened.circuit.graph.embeddings
@@ -131,10 +131,13 @@ class Sources:
             listed = EdgeList({edge: 1.0 for edge in edges}, set(edges))
             placed = place(listed, graph, f"--truth {text}", self.adapt)
             return Source(f"ground truth ({text})", placed.circuit, notes=placed.notes)
-        return self._placed(self._read(text, graph), text, graph)
+        return self._placed(self._read(text, graph, "--truth"), text, graph)
 
-    def _read(self, text: str, graph: EdgeGraph | None) -> Source | EdgeList:
-        """What a source holds; an edge list is not yet on a graph."""
+    def _read(self, text: str, graph: EdgeGraph | None, argument: str = "SOURCE") -> Source | EdgeList:
+        """What a source holds; an edge list is not yet on a graph. `argument` named it."""
+        if not text:
+            allowed = "a trial's id, or the path of a file or a folder"
+            raise SpecError(f"{argument}: found an empty name; allowed: {allowed}")
         path = Path(text).expanduser()
         if path.exists():
             return _from_path(path, text, self.edge_sparsity)

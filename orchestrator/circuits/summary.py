@@ -11,7 +11,7 @@ from orchestrator.circuits.comparison import Comparison
 from orchestrator.circuits.placement import described
 from orchestrator.circuits.source import Source
 from orchestrator.cli.terminal import table
-from orchestrator.wording import percent, significant
+from orchestrator.wording import count, percent, significant
 from trainers.result import IN_SAMPLE
 
 INPUTS = ("q", "k", "v", "mlp", "output")
@@ -74,11 +74,12 @@ def scored_edges(circuit: Circuit) -> list[dict[str, Any]]:
 def show_text(source: Source, edges: bool) -> str:
     circuit, told = source.circuit, summary(source)
     loose = told["num_edges"] - told["num_edges_connected"]
+    kept = count(told["num_edges"], "edge")
     lines = [
         source.name,
         *_trial_lines(source),
         f"graph      {described(circuit.graph)}",
-        f"kept       {told['num_edges']:,} edges, {told['num_edges_connected']:,} of them on a path from an "
+        f"kept       {kept}, {told['num_edges_connected']:,} of them on a path from an "
         f"embedding to the output" + (f" ({loose:,} cannot change it under interchange)" if loose else ""),
         f"sparsity   {percent(circuit.sparsity)}",
         f"nodes      {told['num_nodes']:,} of {told['num_nodes_total']:,} writers are on a path",

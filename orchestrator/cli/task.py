@@ -58,8 +58,15 @@ def show(
     """
     trial, trials = _trial(spec, number)
     from trainers.evaluation.show import show_task
+    from trainers.spec import SpecError
+    from trainers.trial import named_problem
 
-    shown = show_task(trial, split, count, device)
+    try:
+        shown = show_task(trial, split, count, device)
+    except SpecError as error:
+        if named_problem(error) is None:
+            raise
+        raise SpecError(f"{spec}: {error}") from None
     if as_json:
         click.echo(json.dumps(_as_json(shown), indent=2))
     else:

@@ -216,7 +216,7 @@ def _completeness(
     for place, some in subsets.items():
         if len(some) < request.completeness:
             one = asked[place - 1]
-            of = f"{labelled(one.name, one.kind, one.top)} ({one.circuit.num_edges} edges)"
+            of = f"{labelled(one.name, one.kind, one.top)} (num_edges {one.circuit.num_edges})"
             told = f"{of}: {len(some)} different subsets were drawn"
             warnings.append(f"completeness: {told}, {request.completeness} asked")
     pairs = [p for place, some in subsets.items() for p in knocked_out_pairs(asked[place - 1].circuit, some)]

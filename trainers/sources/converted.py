@@ -17,6 +17,7 @@ from typing import Any
 from trainers.outside import read_json
 from trainers.sources.digest import file_digest
 from trainers.sources.gguf_file import GGUFHeader, read_header
+from trainers.sources.progress_bars import bars_at_a_terminal
 from trainers.spec import SpecError
 
 # Raise when the same GGUF file gives another folder: folders of older versions are then left alone.
@@ -99,10 +100,11 @@ def _save_weights(file: Path, header: GGUFHeader, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True,
-            output_loading_info=True,
-        )  # fmt: skip
+        with bars_at_a_terminal():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
         model, told = loaded
     except Exception as error:  # transformers' loader meets foreign files with errors of all kinds
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -122,7 +124,8 @@ def _save_weights(file: Path, header: GGUFHeader, folder: Path) -> None:
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
-    plain.save_pretrained(folder)
+    with bars_at_a_terminal():
+        plain.save_pretrained(folder)
 
 
 def _tokenizer(file: Path, header: GGUFHeader) -> tuple[Any, str | None]:

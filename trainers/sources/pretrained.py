@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_patches.lazy import torch
 from trainers.sources.converted import why_no_tokenizer
+from trainers.sources.progress_bars import bars_at_a_terminal
 from trainers.sources.refusals import check_model, check_tokenizer
 from trainers.spec import SpecError
 
@@ -26,14 +27,15 @@ def load_weights(folder: Path, dtype: torch.dtype, trust_remote_code: bool = Fal
     check_model(folder, trust_remote_code)
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with bars_at_a_terminal():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
         model, told = loaded
     except Exception as error:  # transformers' loader meets foreign files with errors of all kinds
         reason = " ".join(str(error).split())[:300] or type(error).__name__

@@ -191,7 +191,7 @@ def _between_methods(found: Sequence[Seeds], budget: int) -> Matrix:
     means, chance = mean_between(groups), by_chance(groups, found[0].curve.scene.num_edges_total)
     names = [_sized(one.curve.method, one.sizes) for one in found]
     caption = (
-        f"IoU between methods at {budget:,} edges: the mean over pairs of seeds; within a method, of "
+        f"IoU between methods at {count(budget, 'edge')}: the mean over pairs of seeds; within a method, of "
         f"different seeds. {BY_CHANCE}{_uneven(groups)}"
     )
     return _matrix(caption, "IoU", names, means, chance)
@@ -242,7 +242,8 @@ def _method(one: Seeds, kept: KeptEdges, truth: frozenset[Edge]) -> Details:
     names = [str(seed) for seed in one.seeds[:shown]]
     overlap = _matrix(f"IoU between seeds{limited}", "Seed", names, iou_matrix(one.kept)[:shown, :shown])
     same = int((times == seeds).sum())
-    told = f"{one.curve.method}: {count(same, 'edge')} kept on all {seeds} seeds at {one.budget:,} edges"
+    budget = count(one.budget, "edge")
+    told = f"{one.curve.method}: {count(same, 'edge')} kept on all {seeds} seeds at {budget}"
     if same == len(times):
         return Details(told, [Paragraph("All seeds keep the same edges:"), table])
     return Details(told, [histogram, overlap, Paragraph(f"{title}:"), table])
@@ -284,9 +285,7 @@ def _tasks_of(findings: Findings, scenes: Sequence[Scene], method: str, kept: Ke
         blind = all(_saw_nothing(findings, curve) for curve in curves)
         means = mean_between(groups, seeds[:, None] == seeds if blind else None)
         told = " (of different seeds: it sees no task)" * blind
-        caption = (
-            f"{method} at {budget:,} edges: mean IoU over pairs of seeds{told}. {BY_CHANCE}{_uneven(groups)}"
-        )
+        caption = f"{method} at {count(budget, 'edge')}: mean IoU over pairs of seeds{told}. {BY_CHANCE}{_uneven(groups)}"
         chance = by_chance(groups, curves[0].scene.num_edges_total)
         yield _matrix(caption, "IoU", names, means, chance)
 
