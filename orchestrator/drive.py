@@ -87,7 +87,7 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         outcome = _launch(planned, runs, request, tracking_uri, say) if planned.missing else None
         if lease.lost:
             raise LeaseHeld(f"this driver stopped: {lease.lost}")
-        after = plan(sweep, runs, lease.holder.owner) if outcome is not None else planned
+        after = plan(sweep, runs, lease.holder.owner) if planned.missing else planned
         writable = outcome is None or outcome.stopped != "storage"
         report = home / "report" if request.report and writable else None
         trials = (runs / "trials" / trial.trial_id for trial in after.trials)

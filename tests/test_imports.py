@@ -12,7 +12,7 @@ from orchestrator.yaml_source import write_yaml
 from tests.run_folders import Runs, point, trial
 from tests.tiny_models import save_tiny
 
-HEAVY = ("torch", "transformers", "deepspeed", "ray", "mlflow", "datasets", "pandas", "matplotlib")
+HEAVY = ("torch", "transformers", "deepspeed", "ray", "mlflow", "datasets", "pandas", "matplotlib", "plotly")
 SWEEP = {
     "name": "q",
     "question": "is it?",

@@ -285,7 +285,8 @@ def _tasks_of(findings: Findings, scenes: Sequence[Scene], method: str, kept: Ke
         blind = all(_saw_nothing(findings, curve) for curve in curves)
         means = mean_between(groups, seeds[:, None] == seeds if blind else None)
         told = " (of different seeds: it sees no task)" * blind
-        caption = f"{method} at {count(budget, 'edge')}: mean IoU over pairs of seeds{told}. {BY_CHANCE}{_uneven(groups)}"
+        size = f"{count(budget, 'edge')}: mean IoU over pairs of seeds{told}"
+        caption = f"{method} at {size}. {BY_CHANCE}{_uneven(groups)}"
         chance = by_chance(groups, curves[0].scene.num_edges_total)
         yield _matrix(caption, "IoU", names, means, chance)
 
