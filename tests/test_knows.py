@@ -37,7 +37,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 )
 def test_above_chance_means_by_two_standard_errors(level: Level, above: bool) -> None:
     assert level.above_chance == above
-    assert len(Knowledge(7, {"accuracy": level}).warnings()) == (not above)
+    assert len(Knowledge(200, {"accuracy": level}).warnings()) == (not above)
 
 
 def test_a_warning_says_what_was_found() -> None:
@@ -46,6 +46,16 @@ def test_a_warning_says_what_was_found() -> None:
         "the full model is not above chance: logit_difference 0.02 ± 0.04 (standard error, 200 examples), "
         "chance 0.01",
     )
+
+
+def test_of_too_few_examples_that_is_the_only_verdict() -> None:
+    levels = {"logit_difference": Level(0.02, 0.04, 0.0, 0.01), "accuracy": Level(0.1, 0.1, 0.5)}
+    (told,) = Knowledge(19, levels).warnings()
+    judged = "too few examples to judge whether the full model is above chance"
+    assert told == f"{judged}: found 19; at least 20 are needed"
+    assert Knowledge(19, {"accuracy": Level(0.9, 0.01, 0.5)}).warnings() == (told,)
+    assert len(Knowledge(20, levels).warnings()) == 2
+    assert Knowledge(19, {"kl": Level(0.0, 0.0)}).warnings() == (), "no chance level, nothing to judge"
 
 
 def test_levels_are_the_means_over_the_first_200_examples(worded: Loaded) -> None:

@@ -156,6 +156,7 @@ def test_disconnected_edges_are_told(tmp_path: Path) -> None:
     ("warning", "advice"),
     [
         ("the full model is not above chance: accuracy 0.5", "circuit-sweep task show"),
+        ("too few examples to judge whether the full model is above chance: found 7", "test examples"),
         ("target sparsity 0.9 did not bind: the final circuit's is 0.8", "multiplier_lr"),
         ("every EAP score is zero", "integrated gradients"),
     ],

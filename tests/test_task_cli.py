@@ -152,7 +152,9 @@ def test_splits_that_share_prompts_are_told_from_splits_that_are_the_same(few: P
 def test_of_few_examples_nothing_is_judged(few: Path) -> None:
     lines = shown(few, "--n", 0)
     assert not any("NOT ABOVE CHANCE" in line for line in lines)
-    said = "10 examples are too few to judge whether the model is above chance; at least 20 are needed"
+    said = (
+        "too few examples to judge whether the full model is above chance: found 10; at least 20 are needed"
+    )
     assert lines[-1] == said
     told = json.loads(call(few, "--n", 0, "--json").stdout)["knowledge"]
     assert told["warnings"] == [said]

@@ -46,7 +46,7 @@ def test_a_lane_asks_once_whether_the_full_model_knows_the_task(
     monkeypatch.setattr(knows, "full_model_knows", counted)
     for seed in (1, 2):
         folder = tmp_path / str(seed)
-        trial = one_rank.write_spec(folder, spec(model, seed=seed))
+        trial = one_rank.write_spec(folder, spec(model, seed=seed, task=TASK | {"test": 20}))
         worker.begin(trial.plain(), str(folder), 1)
         first, *_ = one_rank.advance(worker)
         assert any("the full model is not above chance: " in warning for warning in first.warnings)

@@ -10,7 +10,6 @@ import click
 from orchestrator.wording import printable
 
 if TYPE_CHECKING:
-    from trainers.evaluation.knows import Knowledge
     from trainers.evaluation.show import Scored, ShownExample, ShownTask
     from trainers.trial import TrialSpec
 
@@ -85,8 +84,7 @@ def _trial(spec: Path, number: int) -> tuple["TrialSpec", int]:
 
 
 def _as_json(shown: "ShownTask") -> dict[str, Any]:
-    levels = shown.knowledge.levels
-    few = _too_few(shown.knowledge)
+    levels, few = shown.knowledge.levels, shown.knowledge.too_few
     told = {
         name: asdict(level) | {"above_chance": None if few else level.above_chance}
         for name, level in levels.items()
@@ -94,7 +92,7 @@ def _as_json(shown: "ShownTask") -> dict[str, Any]:
     knowledge = {
         "examples": shown.knowledge.examples,
         "levels": told,
-        "warnings": [few] if few else list(shown.knowledge.warnings()),
+        "warnings": list(shown.knowledge.warnings()),
     }
     return asdict(shown) | {"knowledge": knowledge}
 
@@ -167,25 +165,6 @@ def _knowledge_lines(shown: "ShownTask") -> list[str]:
     ]
     head = ("metric", "mean", "std. error", "chance", "on unrelated answers")
     lines = [f"the full model on {known.examples} {shown.split} examples", *table(head, rows), ""]
-    if few := _too_few(known):
-        return [*lines, few]
     if warnings := known.warnings():
-        return lines + [f"NOT ABOVE CHANCE: {line}" for line in warnings]
-    return [*lines, "above chance" if _states_chance(known) else "the task states no chance level"]
-
-
-def _states_chance(known: "Knowledge") -> bool:
-    return any(level.chance is not None for level in known.levels.values())
-
-
-def _too_few(known: "Knowledge") -> str | None:
-    """Instead of a judgement, where there is one to make and too little to make it from."""
-    from trainers.evaluation.knows import ENOUGH
-
-    if not known.too_few or not _states_chance(known):
-        return None
-    verb = "example is" if known.examples == 1 else "examples are"
-    return (
-        f"{known.examples} {verb} too few to judge whether the model is above chance; "
-        f"at least {ENOUGH} are needed"
-    )
+        return lines + [line if known.too_few else f"NOT ABOVE CHANCE: {line}" for line in warnings]
+    return [*lines, "above chance" if known.states_chance else "the task states no chance level"]

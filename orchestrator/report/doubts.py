@@ -33,6 +33,10 @@ ADVICE = (
         "Choose a task that the model knows (circuit-sweep task show tells), or another model.",
     ),
     (
+        "too few examples to judge",
+        "Give the task more test examples: whether the model knows it is not known.",
+    ),
+    (
         "target sparsity",
         "Raise multiplier_lr or steps, or go by the achieved sparsity, as all curves do.",
     ),

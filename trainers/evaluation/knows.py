@@ -60,11 +60,20 @@ class Knowledge:
 
     @property
     def too_few(self) -> bool:
-        """Too few examples to judge whether the model is above chance."""
-        return self.examples < ENOUGH
+        """Too few examples to judge whether the model is above chance, where there is one to judge by."""
+        return self.examples < ENOUGH and self.states_chance
+
+    @property
+    def states_chance(self) -> bool:
+        """Whether the task says of any metric what a model that knows nothing scores."""
+        return any(level.chance is not None for level in self.levels.values())
 
     def warnings(self) -> tuple[str, ...]:
-        """One line per metric on which the full model is no better than chance."""
+        """One line per metric on which the full model is no better than chance; of too few examples, one
+        line that says so instead."""
+        if self.too_few:
+            judged = "too few examples to judge whether the full model is above chance"
+            return (f"{judged}: found {self.examples}; at least {ENOUGH} are needed",)
         return tuple(
             f"the full model is not above chance: {name} {level.mean:.3g} ± {level.standard_error:.2g} "
             f"(standard error, {self.examples} examples), chance {level.floor:.3g}"

@@ -1,10 +1,11 @@
 """Every discovery method; a new one is one file and one name here."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
 from trainers.methods.acdc import Acdc
+from trainers.methods.base import Method
 from trainers.methods.eap import EdgeAttributionPatching
 from trainers.methods.eap_ig import EapIgActivations, EapIgInputs
 from trainers.methods.edge_pruning import EdgePruning
@@ -12,17 +13,7 @@ from trainers.methods.exact_patching import ExactPatching
 from trainers.methods.node_pruning import NodePruning
 from trainers.methods.random_edges import RandomEdges
 
-METHODS = (
-    EdgePruning,
-    EdgeAttributionPatching,
-    EapIgInputs,
-    EapIgActivations,
-    ExactPatching,
-    Acdc,
-    NodePruning,
-    RandomEdges,
-)
-AnyMethod = Annotated[
+_Method = (
     EdgePruning
     | EdgeAttributionPatching
     | EapIgInputs
@@ -30,6 +21,7 @@ AnyMethod = Annotated[
     | ExactPatching
     | Acdc
     | NodePruning
-    | RandomEdges,
-    Field(discriminator="name"),
-]
+    | RandomEdges
+)
+AnyMethod = Annotated[_Method, Field(discriminator="name")]
+METHODS: tuple[type[Method], ...] = get_args(_Method)

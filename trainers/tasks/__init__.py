@@ -1,10 +1,11 @@
 """Every task; a new one is one file and one name here."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
 from trainers.tasks.addition import AdditionTask
+from trainers.tasks.base import Task
 from trainers.tasks.boolean import BooleanTask
 from trainers.tasks.docstring import DocstringTask
 from trainers.tasks.gendered_pronoun import GenderedPronounTask
@@ -17,21 +18,7 @@ from trainers.tasks.published_dataset import DatasetTask
 from trainers.tasks.subject_verb import SubjectVerbTask
 from trainers.tasks.tracr import TracrTask
 
-TASKS = (
-    IoiTask,
-    GreaterThanTask,
-    GenderedPronounTask,
-    DocstringTask,
-    SubjectVerbTask,
-    BooleanTask,
-    AdditionTask,
-    MultipleChoiceTask,
-    InductionTask,
-    TracrTask,
-    JsonlTask,
-    DatasetTask,
-)
-AnyTask = Annotated[
+_Task = (
     IoiTask
     | GreaterThanTask
     | GenderedPronounTask
@@ -43,6 +30,7 @@ AnyTask = Annotated[
     | InductionTask
     | TracrTask
     | JsonlTask
-    | DatasetTask,
-    Field(discriminator="name"),
-]
+    | DatasetTask
+)
+AnyTask = Annotated[_Task, Field(discriminator="name")]
+TASKS: tuple[type[Task], ...] = get_args(_Task)
