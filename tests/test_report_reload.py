@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
@@ -15,14 +15,6 @@ TOP = "(one) => one.getBoundingClientRect().top"
 NO_STORAGE = (
     "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('denied'); } })"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from orchestrator.cli.main import main
 from orchestrator.lease import Lease
@@ -251,14 +251,6 @@ def test_only_the_page_of_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
     assert "1 of the trials is not over" in page(half) and 'http-equiv="refresh"' not in page(half)
     assert "Unfinished:" not in page(whole, 30) and 'http-equiv="refresh"' not in page(whole, 30)
     assert page(half, 30) == page(half, 30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("scripts", [True, False])
