@@ -67,8 +67,8 @@ def test_learning_rates_by_hand() -> None:
 @pytest.mark.parametrize(
     "fields, said",
     [
-        ({"target_sparsity": None}, "found neither; allowed: exactly one of target_sparsity, penalty"),
-        ({"penalty": 0.1}, "found both; allowed: exactly one of target_sparsity, penalty"),
+        ({"target_sparsity": None}, "found none of them; allowed: exactly one of target_sparsity,"),
+        ({"penalty": 0.1}, "found target_sparsity and penalty; allowed: exactly one of"),
         ({"warmup": "logarithmic", "target_sparsity": 1.0}, "target_sparsity: found 1.0; allowed with logar"),
         (
             {"warmup": "logarithmic", "writer_gates": True, "writer_target_sparsity": 1.1},

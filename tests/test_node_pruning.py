@@ -100,5 +100,5 @@ def test_edge_prunings_own_fields_are_not_node_prunings() -> None:
     for key in ("writer_gates", "preset", "warm_start", "final_gates"):
         with pytest.raises(SpecError, match=f"{key}: unknown key"):
             NodePruning.parse({"target_sparsity": 0.5, key: None}, "")
-    with pytest.raises(SpecError, match="found neither; allowed: exactly one of target_sparsity, penalty"):
+    with pytest.raises(SpecError, match="found none of them; allowed: exactly one of target_sparsity,"):
         NodePruning.parse({}, "")

@@ -100,7 +100,7 @@ class EdgePruning(GateTraining):
         if target is not None and not self.writer_gates:
             raise ValueError("writer_target_sparsity needs writer_gates: true")
         if target is not None and self.target_sparsity is None:
-            raise ValueError("writer_target_sparsity needs target_sparsity; a penalty has no target")
+            raise ValueError("writer_target_sparsity needs target_sparsity; writers have no path of targets")
         for key in ("warm_lowest", "warm_highest"):
             if self.warm_start is None and self._is_set(key):
                 raise ValueError(f"{key} does nothing without warm_start; leave it out")

@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from model_patches.circuit import Circuit
 from model_patches.lazy import torch
 from trainers.data import batch_order
-from trainers.methods.base import GATE_BINS, Discovery, Diverged, Method
+from trainers.methods.base import GATE_BINS, Discovery, Diverged, Found, Method
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
-from trainers.methods.schedules import rate_at, target_at
+from trainers.methods.schedules import target_at
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from trainers.distributed import Engine
     from trainers.methods.gated_edges import GatedEdges
     from trainers.methods.gated_nodes import GatedNodes
+    from trainers.methods.path import Path
+    from trainers.methods.walk import Walk
     from trainers.session import Session
 
     Gates = GatedEdges | GatedNodes
@@ -51,6 +55,12 @@ class GateTraining(Method):
 
     target_sparsity: float | None = Field(
         None, gt=0, le=2, description="share of edges to cut; above 1 pushes harder"
+    )
+    target_path: tuple[Annotated[float, Field(gt=0, le=2)], ...] | None = Field(
+        None,
+        min_length=2,
+        description="instead of a target: path mode, one run that visits these targets, dense to sparse, and "
+        "takes a circuit at each; steps, warmup_steps and lr_decay are shared out among them",
     )
     penalty: float | None = Field(
         None,
@@ -76,6 +86,12 @@ class GateTraining(Method):
         gt=0,
         description="of gradient ascent on λ1 and λ2; a gate's share of the pressure is λ / edges, so few "
         "steps on a large graph need more: 0.1 for 100 edges, 30 for 70,000 (published: 0.8, 3,000 steps)",
+    )
+    settle_steps: int | None = Field(
+        None,
+        ge=1,
+        description="a target reached is left, and the last ends the run, once the divergence over so "
+        "many steps is not below that over as many before",
     )
     lr_warmup_steps: int | None = Field(None, ge=0, description="default 5 % of steps")
     lr_decay: Literal["linear", "constant"] = "linear"
@@ -103,19 +119,15 @@ class GateTraining(Method):
 
     @model_validator(mode="after")
     def _consistent(self) -> GateTraining:
-        if (self.target_sparsity is None) == (self.penalty is None):
-            found = "neither" if self.penalty is None else "both"
-            raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, penalty")
-        target = self.target_sparsity
-        if self.warmup == "logarithmic" and target is not None and target >= 1:
-            raise ValueError(f"target_sparsity: found {target}; allowed with logarithmic warm-up: below 1")
-        if self.target_sparsity is not None and self.start_sparsity > self.target_sparsity:
-            raise ValueError(
-                f"start_sparsity: found {self.start_sparsity}; allowed: at most target_sparsity "
-                f"({self.target_sparsity})"
-            )
+        aims = [
+            key for key in ("target_sparsity", "target_path", "penalty") if getattr(self, key) is not None
+        ]
+        if len(aims) != 1:
+            found = " and ".join(aims) or "none of them"
+            raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, target_path, penalty")
+        self._check_targets(aims[0])
         if self.penalty is not None:
-            for key in ("start_sparsity", "warmup", "multiplier_lr"):
+            for key in ("start_sparsity", "warmup", "multiplier_lr", "settle_steps"):
                 if self._is_set(key):
                     raise ValueError(f"{key} does nothing with penalty; leave it out")
         for key in ("warmup_steps", "lr_warmup_steps"):
@@ -124,6 +136,20 @@ class GateTraining(Method):
                 source = " (from the preset)" if value == self._filled().get(key) else ""
                 raise ValueError(f"{key}: found {value}{source}; allowed: at most steps ({self.steps})")
         return self
+
+    def _check_targets(self, key: str) -> None:
+        targets = self.targets
+        if any(later <= earlier for earlier, later in pairwise(targets)):
+            raise ValueError(f"{key}: found {list(targets)}; allowed: each above the one before")
+        if self.warmup == "logarithmic" and targets and targets[-1] >= 1:
+            raise ValueError(f"{key}: found {targets[-1]}; allowed with logarithmic warm-up: below 1")
+        if targets and self.start_sparsity > targets[0]:
+            first = (
+                "at most target_sparsity" if key == "target_sparsity" else "at most the first of target_path"
+            )
+            raise ValueError(f"start_sparsity: found {self.start_sparsity}; allowed: {first} ({targets[0]})")
+        if len(targets) > self.steps:
+            raise ValueError(f"{key}: found {len(targets)} targets; allowed: at most steps ({self.steps})")
 
     def _is_set(self, key: str) -> bool:
         """Whether a field is neither its default nor what a preset makes of it."""
@@ -139,7 +165,7 @@ class GateTraining(Method):
 
     def points_planned(self) -> int:
         ranked = 0 if self.ranking_budgets is None else count_budgets(self.ranking_budgets)
-        return self.path_points + 1 + (self.refine_epsilon is not None) + ranked
+        return self.path_points + max(1, len(self.targets)) + (self.refine_epsilon is not None) + ranked
 
     def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[Gates, int]]:
         """The gates before the first step, and the steps that making them took. `resumed` says that a
@@ -149,48 +175,56 @@ class GateTraining(Method):
     def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
         from trainers.methods.path import Path
         from trainers.methods.refine import refine
+        from trainers.methods.walk import Walk
 
         start, state = session.checkpoints.latest() or (0, None)
         gates, before = yield from self.initial(session, resumed=state is not None)
-        path = Path(self, session.graph)
+        walk = Walk(self)
+        walk.restore(state or {})
+        path = Path(walk, session.graph)
         path.restore(state or {})
         engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
         engine.run(session.resume, state or {}, self._indices(session, max(0, start - 1)))
         rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
-        for step in range(start, self.steps):
-            share = rate_at(step, self.steps, self._lr_warmup, self.lr_decay)
-            loss, values = engine.run(self._loss, session, gates, step)
+        step = start
+        while not walk.over:
+            share = walk.rate(step)
+            loss, values = engine.run(self._loss, session, gates, step, walk.target(step))
             if not all(map(math.isfinite, values.values())):
                 raise Diverged(f"step {step}: {', '.join(f'{k} = {v}' for k, v in values.items())}")
             if not engine.step(loss, [rate * share for rate in rates]):
                 raise Diverged(f"step {step}: a gradient is not finite")
-            if path.wants(step):
+            ended = walk.ends(step, values[session.divergence], values["sparsity"])
+            if (ended or walk.wants(step)) and not walk.over:
                 path.add(step, gates.circuit(engine, session.graph))
+            step += 1
             if session.checkpoints.due():
-                session.checkpoints.save(step + 1, engine.state() | path.state() | session.cost_state())
+                session.checkpoints.save(step, self._state(session, engine, walk, path))
             try:
-                yield Progress(step + 1, self.steps, values | {"gate_lr": self.gate_lr * share})
+                yield Progress(step, self.steps, values | {"gate_lr": self.gate_lr * share})
             except GeneratorExit:  # stopped between two steps, on all ranks alike: nothing is lost
-                session.checkpoints.save(step + 1, engine.state() | path.state() | session.cost_state())
+                session.checkpoints.save(step, self._state(session, engine, walk, path))
                 raise
         final = gates.circuit(engine, session.graph)
-        found = path.found(final)
+        found = path.found(final, step)
         if self.refine_epsilon is not None:
-            refined = yield from refine(session, found, self.refine_epsilon, self.steps)
+            refined = yield from refine(session, found, self.refine_epsilon, step)
             found = [refined, *found] if refined is not None else found
         if self.ranking_budgets is not None:
             budgets = budgets_in(self.ranking_budgets, session.graph)
             found += top_circuits(session.graph, gates.order(engine, session.graph), budgets, "ranking")
         histogram = gate_histogram(gates.trained(engine))
         return Discovery(
-            found, before + self.steps, *session.cost(), self._reached(final), gate_histogram=histogram
+            found, before + step, *session.cost(), self._reached(found), gate_histogram=histogram
         )
 
     def _indices(self, session: Session, step: int) -> list[int]:
         """The training examples of a step's global batch."""
         return batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
 
-    def _loss(self, session: Session, gates: Gates, step: int) -> tuple[Tensor, dict[str, float]]:
+    def _loss(
+        self, session: Session, gates: Gates, step: int, target: float | None
+    ) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
         from trainers.methods.gated_edges import noise_for
 
@@ -200,30 +234,30 @@ class GateTraining(Method):
         logits = session.logits(batch, session.keep(edges), references)
         per_example = session.measure(session.divergence, logits, references, batch).mean(0)
         divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
-        pressure, values = self._pressure(gates, edges, writers, step)
+        pressure, values = self._pressure(gates, edges, writers, step, target)
         values |= {
             session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size
         }
         return self.divergence_weight * divergence + pressure, values
 
     def _pressure(
-        self, gates: Gates, edges: Tensor, writers: Tensor | None, step: int
+        self, gates: Gates, edges: Tensor, writers: Tensor | None, step: int, target: float | None
     ) -> tuple[Tensor, dict[str, float]]:
         """What drives sparsity: the Lagrangian terms, or the fixed penalty."""
         sparsity = 1 - (edges.mean() if self.sparsity_estimate == "sampled" else gates.expected().mean())
         values = {"sparsity": float(sparsity.detach())}
-        if self.target_sparsity is None:
+        if target is None:
             assert self.penalty is not None, "checked by the spec"
             weight = target_at(step, 0.0, self.penalty, self.warmup_length, "linear")
             return weight * gates.probability_open().mean(), values | {"penalty": weight}
         terms = torch.zeros((), device=edges.device)
-        targets = [("", sparsity, self.start_sparsity, self.target_sparsity)]
+        targets = [("", sparsity, target)]
         if self.writer_target is not None and writers is not None:
-            targets.append(("writer_", 1 - writers.mean(), 0.0, self.writer_target))
-        for (prefix, reached, first, last), multipliers in zip(targets, gates.multipliers, strict=True):
-            target = target_at(step, first, last, self.warmup_length, self.warmup)
-            terms = terms + multipliers[0] * (reached - target) + multipliers[1] * (reached - target) ** 2
-            values |= {f"{prefix}sparsity": float(reached.detach()), f"{prefix}target_sparsity": target}
+            of_writers = target_at(step, 0.0, self.writer_target, self.warmup_length, self.warmup)
+            targets.append(("writer_", 1 - writers.mean(), of_writers))
+        for (prefix, reached, aim), multipliers in zip(targets, gates.multipliers, strict=True):
+            terms = terms + multipliers[0] * (reached - aim) + multipliers[1] * (reached - aim) ** 2
+            values |= {f"{prefix}sparsity": float(reached.detach()), f"{prefix}target_sparsity": aim}
             values |= {f"{prefix}lambda_{i + 1}": float(multipliers[i].detach()) for i in range(2)}
         return terms, values
 
@@ -236,6 +270,16 @@ class GateTraining(Method):
         }
         return [trained] + [{"names": [name], **ascent} for name in names if name.startswith("lambda")]
 
+    def _state(self, session: Session, engine: Engine, walk: Walk, path: Path) -> dict[str, Tensor]:
+        return engine.state() | walk.state() | path.state() | session.cost_state()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The target sparsities that a run visits, from dense to sparse; none with a penalty."""
+        if self.target_path is not None:
+            return self.target_path
+        return () if self.target_sparsity is None else (self.target_sparsity,)
+
     @property
     def writer_target(self) -> float | None:
         """The target of the node loss, for methods that have one."""
@@ -246,7 +290,7 @@ class GateTraining(Method):
         return round(0.8 * self.steps) if self.warmup_steps is None else self.warmup_steps
 
     @property
-    def _lr_warmup(self) -> int:
+    def lr_warmup_length(self) -> int:
         return round(0.05 * self.steps) if self.lr_warmup_steps is None else self.lr_warmup_steps
 
     def smallest_cut(self, final: Circuit) -> int:
@@ -254,12 +298,16 @@ class GateTraining(Method):
         del final
         return 1
 
-    def _reached(self, final: Circuit) -> tuple[str, ...]:
-        """The warning of a target that did not bind. The nearest number of edges is always near enough."""
-        target, tolerance = (
-            self.target_sparsity,
-            max(0.005, 0.5 * self.smallest_cut(final) / final.graph.num_edges),
-        )
-        if target is None or target >= 1 or abs(final.sparsity - target) <= tolerance:
-            return ()
-        return (f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f}",)
+    def _reached(self, found: list[Found]) -> tuple[str, ...]:
+        """A warning per target that did not bind. The nearest number of edges is always near enough."""
+        warnings = []
+        for one in found:
+            target, circuit = one.target_sparsity, one.circuit
+            if one.kind != "final" or target is None or target >= 1:
+                continue
+            tolerance = max(0.005, 0.5 * self.smallest_cut(circuit) / circuit.graph.num_edges)
+            if abs(circuit.sparsity - target) > tolerance:
+                warnings.append(
+                    f"target sparsity {target:g} did not bind: the final circuit's is {circuit.sparsity:.4f}"
+                )
+        return tuple(warnings)

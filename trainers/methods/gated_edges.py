@@ -47,7 +47,7 @@ class GatedEdges:
                 initial_values(count, session.spec.seed, draw, mean, method.init_std).to(device)
             )
 
-        targets = 0 if method.target_sparsity is None else 1 + (method.writer_target_sparsity is not None)
+        targets = 0 if not method.targets else 1 + (method.writer_target_sparsity is not None)
         return cls(
             normal(graph.num_edges, 0, method.init_log_alpha if centers is None else centers),
             normal(len(graph.writers), 1, method.init_log_alpha) if method.writer_gates else None,

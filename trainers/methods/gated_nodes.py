@@ -42,7 +42,7 @@ class GatedNodes:
         values = initial_values(
             len(graph.writers), session.spec.seed, 0, method.init_log_alpha, method.init_std
         )
-        targets = 0 if method.target_sparsity is None else 1
+        targets = 1 if method.targets else 0
         ends = edge_ends(graph) if method.edge_rule == "both_ends" else edge_ends(graph)[:, :1]
         return cls(
             nn.Parameter(values.to(device)),

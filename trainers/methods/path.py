@@ -1,7 +1,6 @@
-"""Path: the circuits that a training run passes on its way to its target."""
+"""Path: the circuits that a training run passes on its way."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,28 +8,21 @@ from torch import Tensor
 from model_patches.circuit import Circuit
 from model_patches.graph import EdgeGraph
 from trainers.methods.base import Found
-from trainers.methods.schedules import target_at
-
-if TYPE_CHECKING:
-    from trainers.methods.gate_training import GateTraining
+from trainers.methods.walk import Walk
 
 
 class Path:
-    """Circuits taken at equal steps. Of circuits with the same edges only the latest is kept."""
+    """Circuits taken after some steps: at the end of a target's hold, and between. Of those between that
+    have the same edges only the latest is kept."""
 
-    def __init__(self, method: "GateTraining", graph: EdgeGraph) -> None:
-        self.method, self.graph = method, graph
+    def __init__(self, walk: Walk, graph: EdgeGraph) -> None:
+        self.walk, self.graph = walk, graph
         self.steps: list[int] = []
         self.circuits: list[Circuit] = []
 
-    def wants(self, step: int) -> bool:
-        """True at `path_points` equally spaced steps; the last step is the final circuit's."""
-        points, steps = self.method.path_points, self.method.steps
-        return step < steps - 1 and (step + 1) * points // steps > step * points // steps
-
     def add(self, step: int, circuit: Circuit) -> None:
         for place, old in enumerate(self.circuits):
-            if torch.equal(old.kept, circuit.kept):
+            if torch.equal(old.kept, circuit.kept) and self.walk.held(self.steps[place]) is None:
                 del self.steps[place], self.circuits[place]
                 break
         self.steps.append(step)
@@ -52,18 +44,16 @@ class Path:
             pairs = zip(state["path.scores"].cpu(), state["path.kept"].cpu().bool(), strict=True)
             self.circuits = [Circuit(self.graph, scores, kept) for scores, kept in pairs]
 
-    def found(self, final: Circuit) -> list[Found]:
-        """The final circuit first, then the path's."""
-        found = [Found(final, "final", self.method.target_sparsity, self.method.steps)]
+    def found(self, final: Circuit, steps: int) -> list[Found]:
+        """The circuits of the targets, the last target's first, then those between."""
+        targets = self.walk.method.targets
+        found = [Found(final, "final", targets[-1] if targets else None, steps)]
+        between = []
         for step, circuit in zip(self.steps, self.circuits, strict=True):
-            if not torch.equal(circuit.kept, final.kept):
-                found.append(Found(circuit, "path", self._target(step), step + 1))
-        return found
-
-    def _target(self, step: int) -> float | None:
-        method = self.method
-        if method.target_sparsity is None:
-            return None
-        return target_at(
-            step, method.start_sparsity, method.target_sparsity, method.warmup_length, method.warmup
-        )
+            held = self.walk.held(step)
+            if held is not None:
+                found.append(Found(circuit, "final", held, step + 1))
+            else:
+                between.append(Found(circuit, "path", self.walk.target(step), step + 1))
+        known = [one.circuit.kept for one in found]
+        return found + [one for one in between if not any(torch.equal(one.circuit.kept, k) for k in known)]

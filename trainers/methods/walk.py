@@ -1,57 +1,105 @@
-"""Walk: path mode's schedule. One run holds each target in turn, from dense to sparse."""
+"""Walk: the target sparsities that one training run visits, and how long it stays at each.
 
-from collections.abc import Mapping, Sequence
+Most runs have one target. In path mode a run walks from dense to sparse, as along a regularisation path
+(Friedman, Hastie & Tibshirani 2010, section 2.5): every target starts from the gates of the last, and its
+hold ends in a circuit of its own. The steps that are left are shared equally among the targets that are
+left, so what a hold does not need goes to the later, sparser ones.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from trainers.methods.schedules import target_at
+from trainers.methods.schedules import rate_at, target_at
 
-WINDOW = 10
+if TYPE_CHECKING:
+    from trainers.methods.gate_training import GateTraining
+
+# How much of the kept share may be missing or too many where a target counts as reached.
+REACHED = 0.1
 
 
 class Walk:
-    def __init__(self, targets: Sequence[float], start: float, steps: int, ramp: float, settle: float, warm: int) -> None:
-        self.targets, self.start, self.steps, self.ramp, self.settle, self.warm = targets, start, steps, ramp, settle, warm
-        self.rung, self.entered = 0, 0
-        self.seen: list[tuple[float, float]] = []
+    """A run's holds so far: `entered` has the step at which each began. A penalty is one hold without a
+    target. Every rank walks alike: what it is told is the same on all of them."""
 
-    @property
-    def over(self) -> bool:
-        return self.rung == len(self.targets)
+    def __init__(self, method: "GateTraining") -> None:
+        self.method = method
+        self.entered = [0]
+        self.over = False
+        self._seen: list[tuple[float, float]] = []  # (divergence, sparsity) of the hold's last steps
 
-    def length(self) -> int:
-        """Steps that the rung may take at most."""
-        return -(-(self.steps - self.entered) // (len(self.targets) - self.rung))
+    def wants(self, step: int) -> bool:
+        """True at `path_points` equally spaced steps; the last step is the final circuit's."""
+        points, steps = self.method.path_points, self.method.steps
+        return step < steps - 1 and (step + 1) * points // steps > step * points // steps
 
-    def target(self, step: int) -> float:
-        before = self.targets[self.rung - 1] if self.rung else self.start
-        return target_at(step - self.entered, before, self.targets[self.rung], round(self.ramp * self.length()), "logarithmic")
+    def target(self, step: int) -> float | None:
+        """The target sparsity at a step that was made or comes next; it rises at the start of each hold."""
+        method, hold = self.method, self._hold(step)
+        if not method.targets:
+            return None
+        before = method.targets[hold - 1] if hold else method.start_sparsity
+        since = step - self.entered[hold]
+        return target_at(since, before, method.targets[hold], self._rise(hold), method.warmup)
 
     def rate(self, step: int) -> float:
-        return min(1.0, step / self.warm) if self.warm else 1.0
+        """The share of the learning rates: a rise at the start of the run; a fall over each hold."""
+        method, hold = self.method, self._hold(step)
+        warmup = method.lr_warmup_length if hold == 0 else 0
+        return rate_at(step - self.entered[hold], self._length(hold), warmup, method.lr_decay)
 
-    def observe(self, step: int, divergence: float, sparsity: float) -> bool:
-        self.seen.append((divergence, sparsity))
-        held = step + 1 - self.entered
-        if held < self.length() and not self._settled(held):
+    def ends(self, step: int, divergence: float, sparsity: float) -> bool:
+        """Whether a hold ends with this step; `over` says whether the run does."""
+        held = step + 1 - self.entered[-1]
+        if self.method.settle_steps is not None and held > self._rise(len(self.entered) - 1):
+            self._seen = [*self._seen, (divergence, sparsity)][-2 * self.method.settle_steps :]
+        if held < self._length(len(self.entered) - 1) and not self._settled():
             return False
-        self.rung, self.entered, self.seen = self.rung + 1, step + 1, []
+        self.over = len(self.entered) >= len(self.method.targets)
+        if not self.over:
+            self.entered.append(step + 1)
+        self._seen = []
         return True
 
-    def _settled(self, held: int) -> bool:
-        ramp = round(self.ramp * self.length())
-        if self.settle <= 0 or held < ramp + 2 * WINDOW:
-            return False
-        last = torch.tensor(self.seen[-WINDOW:], dtype=torch.float64).mean(0)
-        before = torch.tensor(self.seen[-2 * WINDOW : -WINDOW], dtype=torch.float64).mean(0)
-        reached = last[1] >= self.targets[self.rung] - 0.1 * (1 - self.targets[self.rung])
-        return bool(reached and last[0] >= (1 - self.settle) * before[0])
+    def held(self, step: int) -> float | None:
+        """The target of the hold that ended with this step, of those that are over."""
+        return self.method.targets[self.entered.index(step + 1) - 1] if step + 1 in self.entered[1:] else None
 
     def state(self) -> dict[str, Tensor]:
-        return {"walk": torch.tensor([self.rung, self.entered]), "walk.seen": torch.tensor(self.seen, dtype=torch.float64).view(-1, 2)}
+        """What a checkpoint holds of the walk."""
+        seen = torch.tensor(self._seen, dtype=torch.float64).view(-1, 2)
+        over = torch.tensor(self.over)
+        return {"walk.entered": torch.tensor(self.entered), "walk.seen": seen, "walk.over": over}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        if "walk" in state:
-            self.rung, self.entered = state["walk"].tolist()
-            self.seen = [tuple(row) for row in state["walk.seen"].tolist()]
+        if "walk.entered" in state:
+            self.entered = state["walk.entered"].tolist()
+            self._seen = [(float(kl), float(sparsity)) for kl, sparsity in state["walk.seen"]]
+            self.over = bool(state["walk.over"])
+
+    def _hold(self, step: int) -> int:
+        return max(hold for hold, first in enumerate(self.entered) if first <= step)
+
+    def _length(self, hold: int) -> int:
+        """Steps that a hold takes at most."""
+        return -(-(self.method.steps - self.entered[hold]) // max(1, len(self.method.targets) - hold))
+
+    def _rise(self, hold: int) -> int:
+        """Steps over which a hold's target rises."""
+        return round(self.method.warmup_length * self._length(hold) / self.method.steps)
+
+    def _settled(self) -> bool:
+        """The target is up and reached, and over the last `settle_steps` the divergence was not below that
+        over as many steps before. While a target rises, the divergence of two steps cannot be compared."""
+        window = self.method.settle_steps
+        if window is None or len(self._seen) < 2 * window:
+            return False
+        target = self.method.targets[len(self.entered) - 1]
+        before, last = (
+            torch.tensor(part, dtype=torch.float64).mean(0).tolist()
+            for part in (self._seen[:window], self._seen[window:])
+        )
+        return abs(last[1] - target) <= REACHED * (1 - target) and last[0] >= before[0]
