@@ -254,3 +254,16 @@ def test_another_rank_than_the_first_writes_nothing(tmp_path: Path) -> None:
     second.save(1, state(1))
     second.clear()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_walk_through_targets_is_resumed_within_a_hold(
+    quick: Callable[[], Worker], spec: dict[str, Any], tmp_path: Path
+) -> None:
+    walking = {"target_path": [0.3, 0.5, 0.6], "target_sparsity": None, "settle_steps": 1, "warmup_steps": 3}
+    walk = spec | {"method": METHOD | walking}
+    whole = one_rank.run(quick(), tmp_path / "whole", walk)
+    assert sum(point.kind == "final" for point in whole.points) == 3
+    for step in (2, 4, whole.steps):
+        killed_at(quick, tmp_path / str(step), walk, step)
+        assert one_rank.run(quick(), tmp_path / str(step), walk, attempt=2).status == "complete"
+        assert_same_trial(tmp_path / str(step), tmp_path / "whole")

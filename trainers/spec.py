@@ -129,7 +129,8 @@ def _problem(item: dict[str, Any], spec: type[BaseModel]) -> Problem:
             )
         case "too_short" | "string_too_short":
             found = f"found {shortened(item['input'])}"
-            return Problem(location, f"{found}; allowed: at least {context['min_length']} entry")
+            least = context["min_length"]
+            return Problem(location, f"{found}; allowed: at least {least} entr{'y' if least == 1 else 'ies'}")
         case _:
             allowed = re.sub(r"^\w+ should (be )?(a valid )?", "", item["msg"])
             allowed = {"an object": "a mapping", "array": "a list"}.get(allowed, allowed)

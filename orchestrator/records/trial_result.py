@@ -38,11 +38,11 @@ def read_result(trial: Folder) -> tuple[TrialResult | None, str]:
 
 def own_point(result: TrialResult) -> Point | None:
     """The one circuit that the method decided on: refined if there is such a one, else final; None
-    for a ranking, which offers a circuit per edge budget."""
+    for a ranking, which offers a circuit per edge budget, and for path mode, which offers one per target."""
     for kind in ("refined", "final"):
         points = [point for point in result.points if point.kind == kind]
         if points:
-            return points[-1]
+            return points[-1] if len(points) == 1 else None
     return None
 
 

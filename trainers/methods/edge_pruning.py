@@ -74,9 +74,11 @@ class EdgePruning(GateTraining):
 
     @property
     def title(self) -> str:
-        """A start at an attribution's ranking is a method of its own, and so is the published algorithm."""
+        """A start at an attribution's ranking is a method of its own, and so are a run that visits several
+        targets and the published algorithm."""
         start = {"eap": "from EAP", "eap_ig": "from EAP-IG", None: ""}[self.warm_start]
-        told = ", ".join(part for part in (start, self.variant or self.preset) if part)
+        mode = "path mode" if self.target_path is not None else ""
+        told = ", ".join(part for part in (start, mode, self.variant or self.preset) if part)
         return f"{self.label} ({told})" if told else self.label
 
     def asked(self) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class GateTraining(Method):
     target_path: tuple[Annotated[float, Field(gt=0, le=2)], ...] | None = Field(
         None,
         min_length=2,
+        strict=False,
         description="instead of a target: path mode, one run that visits these targets, dense to sparse, and "
         "takes a circuit at each; steps, warmup_steps and lr_decay are shared out among them",
     )
