@@ -17,7 +17,7 @@ from trainers.methods.schedules import rate_at, target_at
 if TYPE_CHECKING:
     from trainers.methods.gate_training import GateTraining
 
-# How much of the kept share may be missing or too many where a target counts as reached.
+# How much more than the target's share may still be kept where it counts as reached: a tenth of that share.
 REACHED = 0.1
 
 
@@ -92,8 +92,8 @@ class Walk:
         return round(self.method.warmup_length * self._length(hold) / self.method.steps)
 
     def _settled(self) -> bool:
-        """The target is up and reached, and over the last `settle_steps` the divergence was not below that
-        over as many steps before. While a target rises, the divergence of two steps cannot be compared."""
+        """The target is up and reached or passed, and over the last `settle_steps` the divergence was not below
+        that over as many steps before. While a target rises, two steps' divergences cannot be compared."""
         window = self.method.settle_steps
         if window is None or len(self._seen) < 2 * window:
             return False
@@ -102,4 +102,4 @@ class Walk:
             torch.tensor(part, dtype=torch.float64).mean(0).tolist()
             for part in (self._seen[:window], self._seen[window:])
         )
-        return abs(last[1] - target) <= REACHED * (1 - target) and last[0] >= before[0]
+        return last[1] >= target - REACHED * (1 - target) and last[0] >= before[0]
