@@ -92,8 +92,8 @@ class Walk:
         return round(self.method.warmup_length * self._length(hold) / self.method.steps)
 
     def _settled(self) -> bool:
-        """The target is up and reached or passed, and over the last `settle_steps` the divergence was not below
-        that over as many steps before. While a target rises, two steps' divergences cannot be compared."""
+        """The target is up and reached or passed, and over the last `settle_steps` the divergence was not
+        below that over as many steps before. While a target rises, two steps cannot be compared."""
         window = self.method.settle_steps
         if window is None or len(self._seen) < 2 * window:
             return False
