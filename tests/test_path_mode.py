@@ -57,11 +57,11 @@ def test_one_target_is_a_walk_of_one_hold() -> None:
 
 
 def test_steps_that_no_hold_needs_go_to_the_later_ones() -> None:
-    """Rises of 2 steps; then two windows of 1 step each tell that the divergence falls no more."""
+    """Two windows of 1 step each tell that the first target has settled; the second is never reached."""
     run = walk(settle_steps=1, steps=24, warmup_steps=6)
-    settled = [(1.0, 0.5)] * 4
-    falling = [(1.0 - 0.01 * step, 0.75) for step in range(30)]
-    assert walked(run, settled + falling) == [4, 14, 24], "20 steps were left for two targets: 10 each"
+    settled = [(1.0, 0.5)] * 2
+    falling = [(1.0 - 0.01 * step, 0.7) for step in range(30)]
+    assert walked(run, settled + falling) == [2, 13, 24], "22 steps were left for two targets: 11 each"
 
 
 def test_a_hold_ends_when_the_divergence_of_two_windows_does_not_fall() -> None:
@@ -70,22 +70,19 @@ def test_a_hold_ends_when_the_divergence_of_two_windows_does_not_fall() -> None:
         return walked(run, [(9.0, 0.0)] * 3 + seen)[0]
 
     at = 0.5
-    assert ended([(4.0, at), (3.0, at), (3.0, at), (4.0, at), (0.0, at)]) == 7, (
-        "equal means: no longer falling"
-    )
-    assert ended([(4.0, at), (3.0, at), (3.0, at), (3.9, at), (4.0, at), (0, at)]) == 8, (
-        "a window moves by a step"
-    )
+    flat = [(4.0, at), (3.0, at), (3.0, at), (4.0, at), (0.0, at)]
+    assert ended(flat) == 7, "equal means: no longer falling"
+    late = [(4.0, at), (3.0, at), (3.0, at), (3.9, at), (4.0, at), (0.0, at)]
+    assert ended(late) == 8, "a window moves by a step"
     assert ended([(4.0, 0.3)] * 9) == 12, "a target that is not reached is held to the end"
-    assert ended([(4.0, 0.4)] * 4 + [(4.0, at)] * 5) == 8, "0.45 is near enough"
-    assert ended([(4.0, 0.7)] * 9) == 7, (
-        "the multipliers unwind slowly: what has passed a target need not come back"
-    )
+    assert ended([(4.0, 0.4)] * 4 + [(4.0, 0.46)] * 5) == 11, "0.45 is near enough, in both windows"
+    assert ended([(4.0, 0.7)] * 9) == 7, "what has passed a target need not come back"
+    assert ended([(4.0, 0.5 + 0.03 * step) for step in range(9)]) == 12, "it still gets sparser"
 
 
-def test_what_is_seen_while_a_target_rises_does_not_count() -> None:
+def test_a_target_that_is_passed_while_it_still_rises_is_left() -> None:
     run = walk(target_path=None, target_sparsity=0.5, settle_steps=1, warmup_steps=8)
-    assert walked(run, [(1.0, 0.5)] * 12) == [10]
+    assert walked(run, [(1.0, 0.1 * step) for step in range(6)] + [(1.0, 0.52)] * 6) == [7]
 
 
 def test_a_walk_goes_on_from_its_state() -> None:
@@ -131,14 +128,14 @@ def test_what_has_settled_saves_steps_and_the_result_says_how_many(tmp_path: Pat
         whole = one_rank.run(worker, tmp_path / "whole", spec | {"method": method})
         method |= {"settle_steps": 5}
         short = one_rank.run(worker, tmp_path / "short", spec | {"method": method})
-    assert whole.steps == 200 and 50 <= short.steps < 200
+    assert whole.steps == 200 and 10 <= short.steps < 200
     assert short.examples is not None and whole.examples is not None and short.examples < whole.examples
     told = [
         json.loads(line)["step"] for line in (tmp_path / "short" / "progress.jsonl").read_text().splitlines()
     ]
     assert max(told) == short.steps
     final = next(point for point in short.points if point.kind == "final")
-    assert final.step == short.steps and abs(final.sparsity - 0.5) < 0.1
+    assert final.step == short.steps and final.sparsity > 0.45
 
 
 def test_a_trial_of_several_targets_has_no_circuit_of_its_own(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from trainers.methods.schedules import rate_at, target_at
 if TYPE_CHECKING:
     from trainers.methods.gate_training import GateTraining
 
-# How much more than the target's share may still be kept where it counts as reached: a tenth of that share.
-REACHED = 0.1
+# Two sparsities are alike when they differ by less than this part of the share that the target keeps.
+ALIKE = 0.1
 
 
 class Walk:
@@ -54,7 +54,7 @@ class Walk:
     def ends(self, step: int, divergence: float, sparsity: float) -> bool:
         """Whether a hold ends with this step; `over` says whether the run does."""
         held = step + 1 - self.entered[-1]
-        if self.method.settle_steps is not None and held > self._rise(len(self.entered) - 1):
+        if self.method.settle_steps is not None:
             self._seen = [*self._seen, (divergence, sparsity)][-2 * self.method.settle_steps :]
         if held < self._length(len(self.entered) - 1) and not self._settled():
             return False
@@ -92,14 +92,17 @@ class Walk:
         return round(self.method.warmup_length * self._length(hold) / self.method.steps)
 
     def _settled(self) -> bool:
-        """The target is up and reached or passed, and over the last `settle_steps` the divergence was not
-        below that over as many steps before. While a target rises, two steps cannot be compared."""
+        """The target is reached or passed, and over the last `settle_steps` the divergence was not below that
+        over as many steps before, at the same sparsity. While sparsity rises, divergences of two
+        steps cannot be compared; where it overshoots, it need not come back: multipliers unwind slowly."""
         window = self.method.settle_steps
         if window is None or len(self._seen) < 2 * window:
             return False
         target = self.method.targets[len(self.entered) - 1]
-        before, last = (
+        alike = ALIKE * (1 - target)
+        (before, sparsity_before), (last, sparsity) = (
             torch.tensor(part, dtype=torch.float64).mean(0).tolist()
             for part in (self._seen[:window], self._seen[window:])
         )
-        return last[1] >= target - REACHED * (1 - target) and last[0] >= before[0]
+        reached = min(sparsity, sparsity_before) >= target - alike
+        return reached and abs(sparsity - sparsity_before) <= alike and last >= before
