@@ -4,9 +4,10 @@
 
 In every scene each curve with the same seeds is compared with the grid of independent runs (`--grid`, a
 method's title): the hypervolume of the common front of all seeds, and of each seed's own (circuits chosen on
-the validation examples, valued on the test examples); how many circuits of the grid's front the curve matches
-or beats in edges and test divergence; optimiser steps, those of a warm start among them; CPU seconds. Exit code 1 when a curve of path mode has less than 98 % of the grid's hypervolume or more
-than a fifth of its steps, and 2 when there is nothing to compare.
+the validation examples, valued on the test examples); how many circuits of the grid's front the curve
+matches or beats in edges and test divergence; optimiser steps, those of a warm start among them; CPU
+seconds. Exit code 1 when a curve of path mode has less than 98 % of the grid's hypervolume or more than a
+fifth of its steps, and 2 when there is nothing to compare.
 """
 
 import argparse
