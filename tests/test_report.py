@@ -149,6 +149,15 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     assert lines and all(line.isprintable() and len(line) <= 100 for line in lines)
 
 
+def test_the_terminal_tells_what_was_raised_not_where(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    frame = '  File "/x/y.py", line 1, in step\n    loss()\n'
+    error = f"rank 0 raised an error while running its trial:\n{frame}ValueError: no loss"
+    runs.trial(trial("bad", 0, [], status="failed", error=error))
+    runs.sweep("small", ["bad"])
+    assert pareto_table(Results.load([runs.folder])).endswith("1 failed. First: bad: ValueError: no loss")
+
+
 def test_the_table_for_the_terminal(tmp_path: Path) -> None:
     text = pareto_table(Results.load([small_sweep(tmp_path).folder]))
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -156,9 +165,9 @@ def test_the_table_for_the_terminal(tmp_path: Path) -> None:
     assert rows[1] == ["method", "edges ≤", "sparsity", "test KL: median [quartiles]", "seeds"]
     assert rows[2] == ["edge pruning", "3", "96.8 %", "0 [0, 0]", "2 of 2"]
     assert rows[3] == ["random", "1", "98.9 %", "1.98 [1.98, 1.98]", "2 of 2"]
-    assert rows[-3] == [str(TOTAL), "0.0 %", "0 [0, 0]", "2 of 2"]
-    told = "Of 6 trials: 1 failed, 1 not over. First: bad: RuntimeError: loss is NaN"
-    assert text.splitlines()[-2:] == ["", told]
+    assert rows[-4] == [str(TOTAL), "0.0 %", "0 [0, 0]", "2 of 2"]
+    told = "Of 6 trials: 1 failed, 1 not over. First: bad: RuntimeError: loss is NaN at step 4"
+    assert text.split("\n\n")[-1].split() == told.split()
 
 
 def test_no_heading_of_the_terminal_is_cut(tmp_path: Path) -> None:

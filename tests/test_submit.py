@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.cli.main import main
 from orchestrator.cluster.submit import submit, upload_bytes
 from tests.ray_cluster import Head, ray_head, ray_node
 from trainers.folder import Folder
@@ -109,7 +111,7 @@ def test_a_submitted_sweep_runs_and_what_belongs_at_home_stays_there(project: Pa
         json.loads(runs.read(f"trials/{name}/result.json") or b"") for name in (runs / "trials").names()
     ]
     assert [result["status"] for result in results] == ["complete"] * 2
-    assert "Traceback" not in said
+    assert "Traceback" not in said and "INFO" not in said, "Ray's own lines are for -v"
     shipped = {path.name for path in head.folder.rglob("_ray_pkg_*/*")}
     assert {"sweeps", "trainers", "orchestrator"} <= shipped
     assert not shipped & {"runs", ".venv", "private.db", ".git", "results-here"}
@@ -174,3 +176,20 @@ def test_a_job_runs_on_several_nodes(project: Path, head: Head) -> None:
         done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((project / "results-here" / "trials").glob("*/result.json"))) == 2
+
+
+def test_options_of_run_reach_the_job(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All switches that `run` and `submit` share."""
+    sent: dict[str, Any] = {}
+
+    def send(spec: Path, runs: str, address: str, options: Sequence[str], **others: Any) -> int:
+        sent.update(options=list(options), **others)
+        return 0
+
+    monkeypatch.setattr("orchestrator.cluster.submit.submit", send)
+    switches = ["-v", "--wait", "--smoke", "--retry-failed", "--no-report", "--max-hours", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main(["submit", "sweeps/job.yaml", "--runs", "/runs", "--no-wait", *switches], standalone_mode=False)
+    assert ended.value.code == 0 and sent["verbose"] and not sent["wait"]
+    asked = {"--verbose", "--wait", "--smoke", "--retry-failed", "--no-report", "--max-hours"}
+    assert asked <= set(sent["options"]) and "2.0" in sent["options"]

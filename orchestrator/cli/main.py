@@ -87,6 +87,7 @@ def switches(command: Callable[..., None]) -> Callable[..., None]:
     """What `run` and `submit` have in common."""
     for option in (
         click.option("--no-report", is_flag=True, help="Leave the report for `circuit-sweep report`."),
+        click.option("-v", "--verbose", is_flag=True, help="Everything that Ray and its workers say."),
         click.option(
             "--wait", is_flag=True, help="For nodes that are not there yet, if the cluster is too small."
         ),
@@ -157,7 +158,8 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
         return
     click.echo(printable(terminal.plan_text(planned, cost, upload)))
     if planned.missing:
-        click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}{' --smoke' * smoke}")
+        asked = (f" --address {address}" if address else "") + " --smoke" * smoke
+        click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}{asked}")
 
 
 def _upload_bytes() -> int:
@@ -179,7 +181,6 @@ def _nodes_of(address: str | None) -> "list[Node] | None":
 @spec_argument
 @runs_option
 @click.option("--address", metavar="HOST:PORT", help="A Ray cluster.  [default: RAY_ADDRESS, else our own]")
-@click.option("-v", "--verbose", is_flag=True, help="Everything that Ray and its workers say.")
 @switches
 @json_option
 def run(
@@ -239,6 +240,7 @@ def submit(
     runs: str,
     address: str,
     no_wait: bool,
+    verbose: bool,
     smoke: bool,
     wait: bool,
     metrics_port: int | None,
@@ -262,9 +264,9 @@ def submit(
     options += [text for trial_id in rerun for text in ("--rerun", trial_id)]
     options += ["--retry-failed"] * retry_failed + ["--no-report"] * no_report
     options += ["--max-hours", str(max_hours)] if max_hours else []
-    options += ["--wait"] * wait + ["--smoke"] * smoke
+    options += ["--wait"] * wait + ["--smoke"] * smoke + ["--verbose"] * verbose
     options += ["--metrics-port", str(metrics_port)] if metrics_port is not None else []
-    sys.exit(send(spec, runs, address, options, wait=not no_wait, say=click.echo))
+    sys.exit(send(spec, runs, address, options, wait=not no_wait, verbose=verbose, say=click.echo))
 
 
 @main.command()

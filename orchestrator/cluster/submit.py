@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ EXCLUDES = (
     "*.part",
 )
 POLL_SECONDS = 1.0
+# Set their own level, so Ray's does not reach them.
+TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+LOGS_FOLLOW = re.compile(r", last available logs .*:$")  # we have shown them
 
 
 def submit(
@@ -42,16 +46,18 @@ def submit(
     address: str,
     options: Sequence[str] = (),
     wait: bool = True,
+    verbose: bool = False,
     say: Callable[[str], None] = print,
 ) -> int:
     """Ships the working directory and runs `circuit-sweep run SPEC --runs RUNS OPTIONS` on the cluster.
 
     `address` is that of the cluster's dashboard, http://HOST:8265. Follows the job's output unless
-    told not to `wait`; returns the driver's exit code (0 when not waiting; 130 after Ctrl-C, which
-    leaves the job running). Raises SpecError for what the user can put right.
+    told not to `wait`, and what Ray says of its own if `verbose`; returns the driver's exit code (0
+    when not waiting; 130 after Ctrl-C, which leaves the job running). Raises SpecError for what the user
+    can put right.
     """
     entrypoint = _entrypoint(spec, runs, options)
-    client = _connect(address)
+    client = _connect(address, verbose)
     environment = {
         "working_dir": os.getcwd(),
         "excludes": _excludes(runs),
@@ -115,10 +121,12 @@ def _excludes(runs: str) -> list[str]:
     return found
 
 
-def _connect(address: str) -> JobSubmissionClient:
+def _connect(address: str, verbose: bool) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
         raise SpecError(f"--address: found {address}; allowed: the dashboard's address, http://HOST:8265")
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    if not verbose:
+        for name in ("ray", *TALKATIVE):
+            logging.getLogger(name).setLevel(logging.ERROR)
     use_token_if_there_is_one()
     try:
         return JobSubmissionClient(address)
@@ -138,7 +146,8 @@ def _follow(client: JobSubmissionClient, job: str, say: Callable[[str], None]) -
         time.sleep(POLL_SECONDS)
     if info.status == JobStatus.SUCCEEDED:
         return 0
-    say(f"job {job} {info.status.value.lower()}: {_first_line(info.message or 'no reason given')}")
+    reason = LOGS_FOLLOW.sub("", _first_line(info.message or "no reason given"))
+    say(f"job {job} {info.status.value.lower()}: {reason}")
     return info.driver_exit_code or 1
 
 

@@ -9,7 +9,7 @@ from orchestrator.records.results import Results
 from orchestrator.report.metric_words import words
 from orchestrator.report.scenes import Curve, curves, titles
 from orchestrator.report.thinning import evenly
-from orchestrator.wording import count, percent, significant
+from orchestrator.wording import count, headline, percent, significant
 
 # Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.
 LINES = 6
@@ -71,8 +71,7 @@ def _trouble(results: Results) -> list[str]:
     bad = [*by_status["failed"], *by_status["unreadable"]]
     first = ""
     if bad:
-        lines = (bad[0]["error"] or "no error was recorded").splitlines() or [""]
-        first = f" First: {bad[0]['trial_id']}: {lines[0]}"
+        first = f" First: {bad[0]['trial_id']}: {headline(bad[0]['error'])}"
     elif others > 0:
         first = f" First: {wrong[0].where}: {wrong[0].what}"
     text = f"Of {count(len(rows), 'trial')}: {', '.join(told)}.{first}"
