@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from orchestrator.statistics.bootstrap import Interval, over_both, over_examples, over_seeds
 from orchestrator.statistics.paired import (
     Sample,
-    chosen,
     common_budgets,
     compare,
     difference_at,
     log_weights,
     same_everywhere,
 )
-from orchestrator.statistics.pareto import best_within
+from orchestrator.statistics.pareto import best_within, seed_choices
 from orchestrator.statistics.permutation import sign_flip_test, split_test
 
 
@@ -56,8 +55,8 @@ def test_methods_that_never_meet_have_no_common_budget() -> None:
 def test_each_seed_has_its_best_circuit_within_a_budget(circuits: list[tuple[int, float, int]]) -> None:
     edges, validation, seeds = (np.array(column) for column in zip(*circuits, strict=True))
     budgets = np.arange(1, 31)
-    names, rows = chosen(edges, validation, seeds, budgets)
-    for seed, row in zip(names, rows, strict=True):
+    rows = seed_choices(edges, validation, seeds, budgets)
+    for seed, row in zip(np.unique(seeds), rows, strict=True):
         own = np.flatnonzero(seeds == seed)
         for budget, index in zip(budgets, row, strict=True):
             fits = [i for i in own if edges[i] <= budget and np.isfinite(validation[i])]

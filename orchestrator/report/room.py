@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from orchestrator.report.findings import Findings
-from orchestrator.report.kept import seed_front
 from orchestrator.report.scenes import Curve
 from orchestrator.report.thinning import evenly
 
@@ -98,7 +97,7 @@ def _of_seeds(curves: list[Curve]) -> list[View]:
     """The first seed of every curve with several, then the second, ..."""
     most = max((len(curve.all_seeds) for curve in curves), default=0)
     return [
-        _thinned(curve, seed, seed_front(curve, seed).tolist(), ON_SEED_FRONT)
+        _thinned(curve, seed, curve.seed_front(seed).tolist(), ON_SEED_FRONT)
         for place in range(most)
         for curve in curves
         if 1 < len(curve.all_seeds) > place

@@ -19,12 +19,15 @@ from orchestrator.statistics.pareto import (
     Floats,
     Ints,
     bands,
+    best_within,
     edge_budgets,
     front,
     hypervolume,
     log_kept,
+    seed_choices,
     sparsest_within,
 )
+from trainers.evaluation.faithfulness import ROUNDING
 from trainers.result import IN_SAMPLE
 
 DISTINCTIONS = {
@@ -76,11 +79,20 @@ class Curve:
     seeds: Ints
     empty: float  # test divergence of the empty circuit: the top of the reference box
 
+    @property
+    def rounding(self) -> float:
+        """What float32 may make of two equal divergences: up to so much is no difference, wherever circuits
+        or methods are told apart."""
+        return ROUNDING * abs(self.empty) if np.isfinite(self.empty) else 0.0
+
     @cached_property
     def front(self) -> Ints:
         """Row indices of the circuits that no other dominates on validation, fewest edges first."""
-        total = self.scene.num_edges_total
-        return front(np.column_stack((log_kept(self.num_edges, total), self.validation)))
+        return self._front(np.arange(len(self.rows)))
+
+    def _front(self, own: Ints) -> Ints:
+        costs = np.column_stack((log_kept(self.num_edges, self.scene.num_edges_total), self.validation))
+        return own[front(costs[own], self.rounding)]
 
     @cached_property
     def hypervolume(self) -> float:
@@ -93,9 +105,11 @@ class Curve:
     @cached_property
     def seed_fronts(self) -> list[Ints]:
         """Row indices of each seed's own front, in the order of `all_seeds`."""
-        costs = np.column_stack((log_kept(self.num_edges, self.scene.num_edges_total), self.validation))
-        owns = (np.flatnonzero(self.seeds == seed) for seed in self.all_seeds)
-        return [own[front(costs[own])] for own in owns]
+        return [self.seed_front(seed) for seed in self.all_seeds]
+
+    def seed_front(self, seed: int) -> Ints:
+        """Row indices of a seed's own front on validation, fewest edges first."""
+        return self._front(np.flatnonzero(self.seeds == seed))
 
     @cached_property
     def hypervolumes(self) -> Floats:
@@ -122,13 +136,33 @@ class Curve:
         return [found for found in map(self._knee, self.seed_fronts) if found is not None]
 
     def _knee(self, rows: Ints) -> int | None:
-        found = knee(log_kept(self.num_edges, self.scene.num_edges_total)[rows], self.validation[rows])
+        x = log_kept(self.num_edges, self.scene.num_edges_total)[rows]
+        found = knee(x, self.validation[rows], self.rounding)
         return None if found is None else int(rows[found.index])
 
     @cached_property
     def bands(self) -> Bands:
         budgets = edge_budgets(self.scene.num_edges_total, self.num_edges)
-        return bands(self.num_edges, self.validation, self.test, self.seeds, budgets)
+        return bands(self.test, self.choices(budgets), budgets)
+
+    def choices(self, budgets: Ints) -> Ints:
+        """The row of each seed's best circuit by validation of at most so many edges, [seeds, budgets], in
+        the order of `all_seeds`; -1 for none."""
+        return seed_choices(self.num_edges, self.validation, self.seeds, budgets, self.rounding)
+
+    def best_of_seed(self, seed: int, budget: int) -> int | None:
+        """One of `choices`; None for none."""
+        own = np.flatnonzero(self.seeds == seed)
+        found = best_within(self.num_edges[own], self.validation[own], np.array([budget]), self.rounding)
+        return None if found[0] < 0 else int(own[found[0]])
+
+    def nearest_of_seed(self, seed: int, budget: int) -> int | None:
+        """Like `best_of_seed`, but of a seed without a circuit so small the sparsest one on its front."""
+        best = self.best_of_seed(seed, budget)
+        if best is not None:
+            return best
+        own = self.seed_front(seed)
+        return int(own[0]) if len(own) else None
 
     @cached_property
     def all_seeds(self) -> list[int]:

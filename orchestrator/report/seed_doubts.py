@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from orchestrator.report.doubt import Doubt
-from orchestrator.report.kept import KeptEdges, best_of_seed
+from orchestrator.report.kept import KeptEdges
 from orchestrator.report.scenes import Curve
 from orchestrator.report.thinning import evenly
 from orchestrator.statistics.consensus import iou_by_chance, iou_matrix
@@ -44,7 +44,7 @@ def overlap_by_size(curve: Curve, where: str, kept: KeptEdges, epsilon: float) -
     sizes = sizes[(sizes > 0) & (sizes <= COMPARED_EDGES) & (sizes < total) & ~np.isin(sizes, told_already)]
     told: dict[str, None] = {}
     for budget in evenly(sizes.tolist(), LOOKED_AT):
-        rows = [best_of_seed(curve, seed, budget) for seed in curve.all_seeds]
+        rows = [curve.best_of_seed(seed, budget) for seed in curve.all_seeds]
         near = [row for row in rows if row is not None and 2 * curve.num_edges[row] >= budget]
         circuits = [
             edges for row in near if (edges := kept.edges(curve.rows[row])) is not None and len(edges)

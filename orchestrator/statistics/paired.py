@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, Interval, over_both, over_examples, over_seeds
-from orchestrator.statistics.pareto import Floats, Ints, best_within, edge_budgets
+from orchestrator.statistics.pareto import Floats, Ints, edge_budgets
 from orchestrator.statistics.permutation import Significance, sign_flip_test, split_test
 
 
@@ -66,17 +66,6 @@ def common_budgets(num_edges_total: int, sizes: Sequence[Ints], seeds: Sequence[
     low, high = max(*smallest, 1), min(edges.max() for edges in sizes)
     budgets = edge_budgets(num_edges_total, np.append(np.concatenate(sizes), [low, max(high, 1)]))
     return budgets[(budgets >= low) & (budgets <= high)]
-
-
-def chosen(num_edges: Ints, validation: Floats, seeds: Ints, budgets: Ints) -> tuple[Ints, Ints]:
-    """The seeds [seeds] and the index of each one's circuit at each budget, [seeds, budgets]; -1 for none."""
-    names = np.unique(seeds)
-    rows = np.full((len(names), len(budgets)), -1, dtype=np.int64)
-    for place, name in enumerate(names):
-        own = np.flatnonzero(seeds == name)
-        best = best_within(num_edges[own], validation[own], budgets)
-        rows[place, best >= 0] = own[best[best >= 0]]
-    return names, rows
 
 
 def log_weights(budgets: Ints) -> Floats:

@@ -57,10 +57,11 @@ PANELS = (
         "fronts",
         "Pareto fronts",
         "The front holds the circuits that no other circuit of the same method beats in both edges and "
-        "validation divergence; the hypervolume is the share of the box from one edge to all edges (log "
-        "scale) and from 0 to the empty circuit's divergence that the front dominates on the test examples. "
-        "It also rewards tiny circuits that are only a little better than the empty one, so a method "
-        "evaluated at every small number of edges gains there: read it with the sparsest faithful circuit.",
+        "validation divergence, by more than float32 rounding can; the hypervolume is the share of the box "
+        "from one edge to all edges (log scale) and from 0 to the empty circuit's divergence that the front "
+        "dominates on the test examples. It also rewards tiny circuits that are only a little better than "
+        "the empty one, so a method evaluated at every small number of edges gains there: read it with the "
+        "sparsest faithful circuit.",
         has_circuits,
         fronts,
     ),

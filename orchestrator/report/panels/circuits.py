@@ -9,7 +9,7 @@ from orchestrator.circuits.paths import Edge
 from orchestrator.report.codes import members
 from orchestrator.report.drawn import KINDS, ORIGINS, Graph, detail, drawing, layer_of, summary
 from orchestrator.report.findings import Findings
-from orchestrator.report.kept import KeptEdges, nearest_of_seed
+from orchestrator.report.kept import KeptEdges
 from orchestrator.report.metric_words import measured_in
 from orchestrator.report.panels.blocks import Block, CircuitsView, Paragraph
 from orchestrator.report.room import Held, Ref, Room, View, ref, room
@@ -170,7 +170,7 @@ def _circuit(
     told = {"n": len(edges)} | drawing(edges, graph)
     if held == Held.EDGES:
         return told
-    nearest = [nearest_of_seed(curve, seed, int(curve.num_edges[row])) for seed in curve.all_seeds]
+    nearest = [curve.nearest_of_seed(seed, int(curve.num_edges[row])) for seed in curve.all_seeds]
     found = [
         known if other == row else kept.edges(curve.rows[other]) for other in nearest if other is not None
     ]
