@@ -170,7 +170,7 @@ def test_room_goes_to_fronts_first_and_to_small_circuits(tmp_path: Path) -> None
     found = findings(runs)
     front = [("seed0", n) for n in range(3)]
     before = 0
-    for budget in (3_400, 5_000, 20_000):
+    for budget in (3_400, 8_000, 30_000):
         given = room(found, budget)
         held = [given.held[ref] for ref in sorted(given.held, key=lambda ref: (ref[1], ref[2]))][:3]
         assert held == sorted(held, reverse=True), "the smaller a circuit, the more of it is held"
