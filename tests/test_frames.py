@@ -34,7 +34,7 @@ def test_one_row_per_trial_and_per_circuit(results: Results) -> None:
     assert trials.loc[0, "spec"]["method"]["target_sparsity"] == 0.95, "JSON columns are Python values"
     assert trials["versions"].iloc[-1] is None
     assert len(points) == results.points.num_rows == 12
-    assert points["scene"].unique().tolist() == ["tracr reverse · zero ablation"]
+    assert points["scene"].unique().tolist() == ["tracr reverse · in-sample · zero ablation"]
     assert points["sweeps"].map(list).tolist() == [["small"]] * 12
     best = points[points["num_edges"] <= 6].groupby("method")["divergence_test"].min()
     assert best["edge pruning"] == 0.0

@@ -88,7 +88,12 @@ def test_results_without_a_gate_histogram_still_load() -> None:
 
 def test_the_panel_shows_how_binary_gates_are(tmp_path: Path) -> None:
     runs = small_sweep(tmp_path)
-    assert not has_gates(findings_of(runs)), "old results have none"
+    (why,) = gates(findings_of(runs))
+    assert has_gates(findings_of(runs)) and isinstance(why, Paragraph), "old results have none: it says why"
+    assert why.text == (
+        "2 trials trained gates without recording how binary they were, as earlier versions of circuit-sweep "
+        "did (0.1.0+abc): edge pruning, tracr reverse · in-sample · zero ablation (2)."
+    )
     for seed in (2, 3):
         spec = {"method": {"name": "edge_pruning", "target_sparsity": 0.8}, "seed": seed}
         counts = [80, *[1] * 18, 2] if seed == 2 else [90, *[0] * 18, 10]
@@ -105,7 +110,7 @@ def test_the_panel_shows_how_binary_gates_are(tmp_path: Path) -> None:
     assert setting["share"].sum() == pytest.approx(1) and setting["share"][0] == pytest.approx(0.85)
     assert table.rows[0][1:5] == ["2", "85.0 %", "9.0 %", "6.0 %"]
     assert table.rows[0][5] == "0.45 (0 – 0.90)", "18 of 20 gates that are not closed are undecided"
-    assert "2 trials of several steps recorded no gates" in str(remark)
+    assert "2 trials trained gates without recording" in str(remark)
 
 
 def test_a_front_of_one_seed_is_told(tmp_path: Path) -> None:
@@ -195,11 +200,13 @@ def test_a_method_without_gates_is_not_said_to_lack_them(tmp_path: Path) -> None
     histogram = [50, *[0] * 18, 44]
     runs.trial(trial("with", 0, [point(0, 3, 0.1)], gate_histogram=histogram))
     other = GROUP.model_copy(update={"method": "ACDC"})
-    runs.trial(trial("acdc", 0, [point(0, 3, 0.1)], group=other, steps=40))
+    spec = {"method": {"name": "acdc"}, "seed": 0}
+    runs.trial(trial("acdc", 0, [point(0, 3, 0.1)], group=other, steps=40, spec=spec))
+    runs.trial(trial("bad", 2, [], status="failed", error="no gates either"))
     assert not any(isinstance(block, Paragraph) for block in gates(findings_of(runs)))
     runs.trial(trial("without", 1, [point(0, 3, 0.1)], steps=40))
     (told_of,) = (block.text for block in gates(findings_of(runs)) if isinstance(block, Paragraph))
-    assert told_of == "1 trial of several steps recorded no gates."
+    assert told_of.startswith("1 trial trained gates without recording how binary they were")
 
 
 def test_hardware_and_where_the_same_bits_cannot_be_promised(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """Which methods of a scene are compared with which, and what the comparisons show."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchestrator.report.certainty import ByExample, by_example
+from orchestrator.report.declared import is_fixed
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
 from orchestrator.statistics.paired import (
@@ -106,16 +106,6 @@ def _comparisons(findings: Findings, group: Sequence[Curve]) -> list[Pair]:
         else pair
         for pair in found
     ]
-
-
-def is_fixed(findings: Findings, curve: Curve) -> bool:
-    """Whether the curve's circuits do not depend on the trials' seeds, as its method declares."""
-    from trainers.methods import METHODS  # imports transformers, which the rest of a report does without
-
-    unseeded = {str(method.model_fields["name"].default) for method in METHODS if not method.uses_seed}
-    trial_ids = {str(row["trial_id"]) for row in curve.rows}
-    methods = [json.loads(findings.trials[trial_id]["spec"]).get("method") for trial_id in trial_ids]
-    return all(isinstance(method, dict) and method.get("name") in unseeded for method in methods)
 
 
 def _validation_hypervolume(curve: Curve) -> float:

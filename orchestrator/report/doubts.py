@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.report.aims import missed_targets
-from orchestrator.report.comparisons import is_fixed
+from orchestrator.report.declared import is_fixed
 from orchestrator.report.doubt import Doubt
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges

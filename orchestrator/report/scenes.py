@@ -4,7 +4,7 @@ Circuits are chosen on the validation examples and reported on the test examples
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -78,6 +78,7 @@ class Curve:
     test: Floats
     seeds: Ints
     empty: float  # test divergence of the empty circuit: the top of the reference box
+    in_sample: bool  # some circuit was tested on examples that it was trained on
 
     @property
     def rounding(self) -> float:
@@ -190,9 +191,12 @@ def curves(results: Results) -> dict[Scene, list[Curve]]:
         scene = Scene(**{field.name: row[field.name] for field in fields(Scene)})
         groups.setdefault((scene, row["method"]), []).append(row)
     empties = _empty_divergences(groups)
+    columns = results.trials.select(["trial_id", "in_sample"]).to_pylist()
+    seen = {row["trial_id"] for row in columns if row["in_sample"]}
     scenes: dict[Scene, list[Curve]] = {}
     for (scene, method), rows in sorted(groups.items(), key=lambda item: item[0]):
-        scenes.setdefault(scene, []).append(_curve(scene, method, rows, empties[scene]))
+        in_sample = any(row["trial_id"] in seen for row in rows)
+        scenes.setdefault(scene, []).append(_curve(scene, method, rows, empties[scene], in_sample))
     return scenes
 
 
@@ -207,7 +211,9 @@ def _empty_divergences(groups: Mapping[tuple[Scene, str], Sequence[Mapping[str, 
     return {scene: float(np.median(values)) if values else float("nan") for scene, values in finite.items()}
 
 
-def _curve(scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: float) -> Curve:
+def _curve(
+    scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: float, in_sample: bool
+) -> Curve:
     def floats(name: str) -> Floats:
         return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
@@ -215,15 +221,15 @@ def _curve(scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: 
         return np.array([row[name] for row in rows], dtype=np.int64)
 
     validation, test = floats("divergence_validation"), floats("divergence_test")
-    return Curve(scene, method, rows, ints("num_edges"), validation, test, ints("seed"), empty)
+    return Curve(scene, method, rows, ints("num_edges"), validation, test, ints("seed"), empty, in_sample)
 
 
-def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
+def titles(scenes: Mapping[Scene, Sequence[Curve]]) -> dict[Scene, str]:
     """A short title for each scene: model and task, how many examples with which options where the task
-    has any, an ablation that is not the usual one, and whatever else tells the scenes apart."""
-    scenes = list(scenes)
+    has any, whether a test is in-sample, an ablation that is not the usual one, and whatever else tells the
+    scenes apart."""
     told: dict[Scene, str] = {}
-    for scene in scenes:
+    for scene, group in scenes.items():
         rivals = [other for other in scenes if (other.model, other.task) == (scene.model, scene.task)]
         model, task = _letters(scene.model), _letters(scene.task)
         both = f"{scene.model}, {scene.task}"
@@ -232,7 +238,8 @@ def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
         drawn = scene.test_set.partition(DRAWN_WITH)
         if drawn[1] and "test_set" not in differing:
             parts.append(drawn[0])
-        if scene.test_set.endswith(IN_SAMPLE) and "test_set" not in differing:
+        told_by_name = scene.test_set.endswith(IN_SAMPLE) and "test_set" in differing
+        if any(curve.in_sample for curve in group) and not told_by_name:
             parts.append(IN_SAMPLE.removeprefix(", "))
         if scene.ablation != USUAL_ABLATION:
             differing.add("ablation")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.report.comparisons import ALL_PAIRS, TELLING_SEEDS, Pair, comparisons, is_fixed
+from orchestrator.report.comparisons import ALL_PAIRS, TELLING_SEEDS, Pair, comparisons
+from orchestrator.report.declared import is_fixed
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
@@ -139,17 +140,12 @@ def _remarks(findings: Findings, group: Sequence[Curve], found: Sequence[Pair]) 
     reasons = dict.fromkeys(pair.no_examples for pair in found if pair.no_examples)
     if reasons:
         remarks.append(f"No interval over examples: {'; '.join(reasons)}.")
-    if any(curve_in_sample(findings, curve) for curve in group):
+    if any(curve.in_sample for curve in group):
         remarks.append("The test examples are the training examples: what differs here may not elsewhere.")
     single = [c.method for c in group if len(c.all_seeds) == 1 and not is_fixed(findings, c)]
     if single:
         remarks.append(f"One seed only, though the method depends on it: {', '.join(single)}.")
     return remarks
-
-
-def curve_in_sample(findings: Findings, curve: Curve) -> bool:
-    """Whether any of a curve's trials was tested on its training examples."""
-    return any(findings.trials[trial_id]["in_sample"] for trial_id in {row["trial_id"] for row in curve.rows})
 
 
 def _budgets(pair: Pair) -> Details:
