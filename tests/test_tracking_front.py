@@ -57,7 +57,9 @@ def check(runs: Folder, run: Run) -> None:
     found = fronts(run)
     volumes = results.frames.front.groupby("method")["hypervolume"].first()
     for method in ("edge pruning", "random"):
-        assert found[f"hypervolume/tracr reverse - in-sample - zero ablation/{method}"] == pytest.approx(volumes[method])
+        assert found[f"hypervolume/tracr reverse - in-sample - zero ablation/{method}"] == pytest.approx(
+            volumes[method]
+        )
     assert found["sparsest_faithful_edges/tracr reverse - in-sample - zero ablation/edge pruning"] == 3
     assert found["sparsest_faithful_edges/tracr reverse - in-sample - zero ablation/random"] == 94
     table = json.loads(content(runs, run, "front.json"))
