@@ -7,8 +7,10 @@ from typing import Any, Literal
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
 
+Trait = Literal["uses_seed", "chance", "trains_gates", "cuts_single_edges"]
 
-def declares(trial: Mapping[str, Any], trait: Literal["uses_seed", "chance", "trains_gates"]) -> bool | None:
+
+def declares(trial: Mapping[str, Any], trait: Trait) -> bool | None:
     """What the method of a row of the trials table declares; None for a method that is not known."""
     from trainers.methods import METHODS  # imports transformers, which the rest of a report does without
 

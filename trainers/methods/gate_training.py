@@ -263,4 +263,7 @@ class GateTraining(Method):
         )
         if target is None or target >= 1 or abs(final.sparsity - target) <= tolerance:
             return ()
-        return (f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f}",)
+        side = "overshot" if final.sparsity > target else "not reached"
+        return (
+            f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f} ({side})",
+        )
