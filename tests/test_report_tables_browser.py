@@ -56,7 +56,7 @@ def test_what_heads_a_table_stands_with_it_on_paper(browser: BrowserContext, htm
     """As the browser sees it: headings, remarks and heads of tables ask not to end a page."""
     visit = report_browser.Visit(browser, html, 1280)
     visit.page.emulate_media(media="print")
-    for what in ("h2", "h3", "summary", ".lead", "thead", ".matrix caption", "p:has(+ .scroll)"):
+    for what in ("h2", "h3", "summary", ".lead", "thead", ".caption", "p:has(+ .scroll)"):
         found = visit.page.eval_on_selector_all(
             f"main {what}", "(all) => all.map((one) => getComputedStyle(one).breakAfter)"
         )

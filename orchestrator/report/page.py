@@ -22,6 +22,7 @@ from orchestrator.wording import count, duration, printable
 # Joined, in this order, into one scope of the page; a new chart form is one file and one name here.
 SCRIPTS = (
     "reader",
+    "narrow",
     "core",
     "pareto",
     "targets",
