@@ -19,7 +19,7 @@ from orchestrator.statistics.bootstrap import (
     percentile_interval,
     resampled_means,
 )
-from orchestrator.statistics.paired import common_budgets, log_weights
+from orchestrator.statistics.paired import common_budgets, log_weights, weighted_mean
 from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
 
 # A file's mean and the mean in result.json may differ by the rounding of float32.
@@ -229,6 +229,6 @@ def common_hypervolumes(group: Sequence[Curve]) -> CommonHypervolumes:
         test = curve.test[rows[(rows >= 0).all(axis=1)]]
         with np.errstate(invalid="ignore", divide="ignore"):
             heights = np.clip(1 - test[:, weights > 0] / curve.empty, 0.0, 1.0)
-        volumes = heights @ weights[weights > 0]
+        volumes = np.array([weighted_mean(own, weights[weights > 0]) for own in heights])
         by_method[curve.method] = volumes if curve.empty > 0 else np.full(len(heights), np.nan)
     return CommonHypervolumes(budgets, by_method)

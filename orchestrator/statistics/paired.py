@@ -6,10 +6,12 @@ budget at which every seed of both has a circuit to the largest size that both w
 mean over that range is taken over the logarithm of the budget, exactly, since curves are steps.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, Interval, over_both, over_examples, over_seeds
 from orchestrator.statistics.pareto import Floats, Ints, edge_budgets
@@ -77,6 +79,13 @@ def log_weights(budgets: Ints) -> Floats:
     return widths / widths.sum()
 
 
+def weighted_mean(values: ArrayLike, weights: Floats) -> float:
+    """The mean of `values` [budgets]. Weights that sum to 1 in all digits do not in double precision, so that
+    a plain sum of shares can be 1.0000000000000002; of exactly rounded sums (Shewchuk 1997, math.fsum), each
+    of parts of the other's, none exceeds the other: the mean of shares is a share."""
+    return math.fsum(np.asarray(values, dtype=np.float64) * weights) / math.fsum(weights)
+
+
 def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) -> Comparison:
     """`weights` [budgets] sum to 1; a difference of at most `rounding` counts as none in the test and in
     the shares. Divergences are finite.
@@ -103,8 +112,8 @@ def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) 
         at_budgets=at_budgets,
         by_seed=by_seed,
         differing=int((np.abs(by_seed) > rounding).sum()),
-        better=float(weights[at_budgets < -rounding].sum()),
-        worse=float(weights[at_budgets > rounding].sum()),
+        better=weighted_mean(at_budgets < -rounding, weights),
+        worse=weighted_mean(at_budgets > rounding, weights),
         seeds=seeds,
         examples=examples,
         both=both,

@@ -83,7 +83,8 @@ def dominated_shares(x: Floats, y: Floats, low_x: float, high_x: float, top: Arr
     widths = np.diff(np.append(np.clip(x, low_x, high_x), high_x))
     with np.errstate(invalid="ignore", divide="ignore"):
         heights = np.clip(tops[..., None] - np.maximum(best, 0.0), 0.0, None)
-        shares = (heights * widths).sum(axis=-1) / ((high_x - low_x) * tops)
+        # Each width is rounded by itself: together they can exceed the box by the last digit.
+        shares = np.minimum((heights * widths).sum(axis=-1) / ((high_x - low_x) * tops), 1.0)
     return np.where(np.isfinite(tops) & (tops > 0) & (high_x > low_x), shares, np.nan)
 
 
