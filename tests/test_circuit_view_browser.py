@@ -65,6 +65,9 @@ def test_names_in_a_large_drawing_can_be_read(browser: BrowserContext, large: tu
         assert len(names) > 20
         assert min(name["high"] for name in names) >= 9, "pixels on the screen"
         assert all(name["wide"] <= name["room"] + 1 for name in names), "inside their boxes"
+        stage = visit.page.locator(".circuits .stage").bounding_box()
+        rows = [row.bounding_box() for row in visit.page.locator(".circuits .row").all()]
+        assert stage and rows and all(row and row["x"] >= stage["x"] for row in rows), "rows keep their names"
 
 
 def test_pan_and_zoom_outlive_a_reload(browser: BrowserContext, large: tuple[Runs, Path]) -> None:

@@ -17,7 +17,16 @@ function camera(stage, bounds, moved) {
     picture.style.setProperty("--letters", `${Math.min(LETTERS.most, Math.max(LETTERS.least, LETTERS.seen / view.scale)).toFixed(2)}px`);
     picture.classList.toggle("far", view.scale * LETTERS.most < LETTERS.hidden);
     stage.classList.toggle("moved", view.fitted === null);
+    pinRows((6 - view.x) / view.scale);
     moved(view);
+  };
+  // The names of rows that would be cut at the left stand at the edge, over what is drawn there.
+  const pinRows = (edge) => {
+    for (const row of world.querySelectorAll(".row")) {
+      const own = Number(row.dataset.x), cut = own - LABELS < edge;
+      row.setAttribute("x", cut ? edge : own);
+      row.setAttribute("text-anchor", cut ? "start" : "end");
+    }
   };
   const fit = () => {
     const { x, y, width, height } = bounds(), wide = stage.clientWidth, high = stage.clientHeight - BUTTONS;
