@@ -44,6 +44,7 @@ def gate_histogram(gates: Float[Tensor, " edges"]) -> tuple[int, ...]:
 class GateTraining(Method):
     """The common fields of methods that train gates, and the training."""
 
+    trains_gates: ClassVar[bool] = True
     smoke: ClassVar[Mapping[str, Any]] = {
         "steps": 6, "warmup_steps": 4, "lr_warmup_steps": 2, "gate_samples": 2, "batch_size": 4,
         "path_points": 3,
@@ -262,4 +263,7 @@ class GateTraining(Method):
         )
         if target is None or target >= 1 or abs(final.sparsity - target) <= tolerance:
             return ()
-        return (f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f}",)
+        side = "overshot" if final.sparsity > target else "not reached"
+        return (
+            f"target sparsity {target:g} did not bind: the final circuit's is {final.sparsity:.4f} ({side})",
+        )
