@@ -63,9 +63,8 @@ def _compared(findings: Findings, grid: Curve, curves: Sequence[Curve]) -> Itera
 
 def _kept(grid: Curve, curve: Curve) -> str:
     """Of the circuits on the grid's front those with an equal or better one in the curve, beyond rounding."""
-    rounding = 1e-6 * grid.empty
     better = (curve.num_edges[None] <= grid.num_edges[grid.front, None]) & (
-        curve.test[None] <= grid.test[grid.front, None] + rounding
+        curve.test[None] <= grid.test[grid.front, None] + grid.rounding
     )
     return f"{int(better.any(axis=1).sum())}/{len(grid.front)}"
 

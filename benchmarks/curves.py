@@ -51,7 +51,7 @@ def _table(findings: Findings, scene: Scene, group: Sequence[Curve], metric: str
 
 
 def _row(findings: Findings, curve: Curve, budgets: np.ndarray, metric: str) -> list[str]:
-    shown = bands(curve.num_edges, curve.validation, curve.test, curve.seeds, budgets)
+    shown = bands(curve.test, curve.choices(budgets), budgets)
     medians = dict(zip(shown.budgets.tolist(), shown.median.tolist(), strict=True))
     cells = [f"{medians[size]:.2f}" if size in medians else "" for size in budgets.tolist()]
     found = smallest_budgets(curve, metric)[0.10]

@@ -133,7 +133,9 @@ def small_sweep(path: Path) -> Runs:
         runs.trial(result, training(1000, 0.95), exact)
         group = GROUP.model_copy(update={"method": "random"})
         points = [point(n, edges, 2.0 - edges / TOTAL * 2) for n, edges in enumerate((1, 10, 50, TOTAL))]
-        runs.trial(trial(f"random{seed}", seed, points, group=group, steps=1, ground_truth=TRUTH))
+        spec = {"method": {"name": "random"}, "seed": seed}
+        others: dict[str, Any] = {"group": group, "spec": spec, "ground_truth": TRUTH, "in_sample": True}
+        runs.trial(trial(f"random{seed}", seed, points, steps=1, **others))
     other = {"python": "3.11.4", "torch": "2.14.0"}
     code = {"execution": {"ranks": 2, "code": "0.1.0+def", "attempt": 2}, "versions": other}
     runs.trial(trial("bad", 2, [], status="failed", error="RuntimeError: loss is NaN\n  at step 4", **code))

@@ -47,8 +47,8 @@ def test_every_cell_runs_and_shows_what_it_is_about(tmp_path: Path, monkeypatch:
     assert told["num_edges"] == ("edges", "edges the circuit keeps; never null")
     assert front["num_edges"].tolist() == [3, 1, 10, 50, 94]
     assert len(names["figure"].axes) == 1
-    assert sparsest.loc[("tracr reverse · zero ablation", "edge pruning", 0), "num_edges"] == 3
-    edge = ("tracr reverse · zero ablation", "tok_embeds → m0")
+    assert sparsest.loc[("tracr reverse · in-sample · zero ablation", "edge pruning", 0), "num_edges"] == 3
+    edge = ("tracr reverse · in-sample · zero ablation", "tok_embeds → m0")
     assert consensus.loc[edge, "edge pruning"] == 1.0 and consensus.loc[edge, "random"] == 0.0
     plt.close("all")
 

@@ -34,7 +34,7 @@ def test_one_row_per_trial_and_per_circuit(results: Results) -> None:
     assert trials.loc[0, "spec"]["method"]["target_sparsity"] == 0.95, "JSON columns are Python values"
     assert trials["versions"].iloc[-1] is None
     assert len(points) == results.points.num_rows == 12
-    assert points["scene"].unique().tolist() == ["tracr reverse · zero ablation"]
+    assert points["scene"].unique().tolist() == ["tracr reverse · in-sample · zero ablation"]
     assert points["sweeps"].map(list).tolist() == [["small"]] * 12
     best = points[points["num_edges"] <= 6].groupby("method")["divergence_test"].min()
     assert best["edge pruning"] == 0.0
@@ -157,3 +157,27 @@ def test_the_package_has_nothing_else_to_offer() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'Resluts'"):
         _ = orchestrator.Resluts  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_folders_are_given_one_by_one_or_in_lists(tmp_path: Path) -> None:
+    runs = small_sweep(tmp_path / "runs")
+    other = Runs(tmp_path / "other")
+    other.trial(trial("else", 0, [point(0, 3, 0.1)]))
+    both = Results.load([runs.path, other.path])
+    assert both.trials.num_rows == Results.load(runs.path).trials.num_rows + 1
+    for sources in ((runs.path, other.path), (str(other.path), runs.folder), ([runs.path], other.folder)):
+        assert Results.load(*sources).trials.equals(both.trials)
+
+
+@pytest.mark.parametrize("sources", [(), ([],), (7,), ({"runs": 1},), (None,)], ids=str)
+def test_what_is_no_folder_is_named(sources: tuple[Any, ...]) -> None:
+    found = repr(sources[0]) if sources and sources[0] not in ([], None) else "no folder"
+    with pytest.raises(SpecError) as refused:
+        Results.load(*sources)
+    assert str(refused.value).startswith(f"Results.load: found {found}; allowed: paths or URIs")
+
+
+@pytest.mark.parametrize("given", [("a", "b"), ("a",), (Path("a"),), (["a"],)], ids=str)
+def test_results_are_loaded_not_made_of_folders(given: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match=r"allowed: the tables that Results.load\(folder, ...\) reads"):
+        Results(*given)

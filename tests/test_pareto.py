@@ -12,6 +12,7 @@ from orchestrator.statistics.pareto import (
     front,
     hypervolume,
     log_kept,
+    seed_choices,
     sparsest_within,
 )
 
@@ -118,7 +119,8 @@ def test_bands_by_hand() -> None:
     validation = np.array([0.5, 0.4, 0.3, 0.1])
     test = np.array([0.6, 0.8, 0.2, 0.0])
     seeds = np.array([0, 0, 1, 2])
-    found = bands(num_edges, validation, test, seeds, np.array([5, 10, 20, 40]))
+    budgets = np.array([5, 10, 20, 40])
+    found = bands(test, seed_choices(num_edges, validation, seeds, budgets), budgets)
     assert found.budgets.tolist() == [10, 20, 40], "no seed has a circuit of 5 edges"
     assert found.num_seeds.tolist() == [2, 2, 3]
     assert found.median == pytest.approx([0.4, 0.5, 0.2])
@@ -130,7 +132,8 @@ def test_bands_by_hand() -> None:
 
 def test_bands_do_not_hide_a_circuit_that_has_no_finite_test_divergence() -> None:
     ten, seeds = np.array([10, 10]), np.array([0, 1])
-    found = bands(ten, np.array([0.1, 0.1]), np.array([NAN, 1.0]), seeds, budgets=ten[:1])
+    choices = seed_choices(ten, np.array([0.1, 0.1]), seeds, ten[:1])
+    found = bands(np.array([NAN, 1.0]), choices, ten[:1])
     assert found.num_seeds.tolist() == [2]
     assert found.minimum.tolist() == [1.0]
     assert found.maximum.tolist() == [np.inf] and found.median.tolist() == [np.inf]
@@ -138,8 +141,11 @@ def test_bands_do_not_hide_a_circuit_that_has_no_finite_test_divergence() -> Non
 
 def test_bands_of_nothing() -> None:
     none, no_value = np.array([], dtype=np.int64), np.array([], dtype=np.float64)
-    assert bands(none, no_value, no_value, none, np.array([1, 2])).budgets.tolist() == []
-    unknown = bands(np.array([3]), np.array([NAN]), np.array([0.5]), np.array([0]), np.array([1, 2, 3]))
+    two, three = np.array([1, 2]), np.array([1, 2, 3])
+    nothing = seed_choices(none, no_value, none, two)
+    assert bands(no_value, nothing, two).budgets.tolist() == []
+    unsure = seed_choices(np.array([3]), np.array([NAN]), np.array([0]), three)
+    unknown = bands(np.array([0.5]), unsure, three)
     assert unknown.budgets.tolist() == []
 
 

@@ -1,6 +1,8 @@
 """LaTeX tables: escaped, and read strictly."""
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -28,6 +30,7 @@ COMMANDS = {
         "raggedright",
         "parbox",
         "strut",
+        "allowbreak",
     ),
     *("textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar"),
     *("textquotesingle", "textasciigrave", "textperiodcentered", "ldots"),
@@ -50,6 +53,15 @@ def check_latex(text: str) -> None:
     assert all(letter.isascii() or "À" <= letter <= "ÿ" for letter in body)
     stacked = r"\\begin\{tabular\}\[b\]\{@\{\}[lr]@\{\}\}(.*?)\\end\{tabular\}"
     body = re.sub(stacked, lambda match: match[1].replace(r" \\ ", " "), body)
+    if body.startswith(r"\begingroup"):
+        first, *lines, last = body.splitlines()
+        assert (first, last) == (r"\begingroup\footnotesize\setlength{\tabcolsep}{4pt}%", r"\endgroup")
+        body = "\n".join(lines)
+    for piece in body.split("\n\\par\\medskip\n"):
+        check_tabular(piece)
+
+
+def check_tabular(body: str) -> None:
     opening, *lines, last, end = body.splitlines()
     match = re.fullmatch(r"\\begin\{tabular\}\{@\{\}([lr]*)@\{\}\}", opening)
     assert match and (last, end) == (r"\bottomrule", r"\end{tabular}")
@@ -116,3 +128,49 @@ def test_a_latex_table_groups_rows_by_scene() -> None:
         "\\bottomrule",
         "\\end{tabular}",
     ]
+
+
+WIDE = Table(
+    "Pairs",
+    [
+        *(Column(name, long=True) for name in ("First", "Second", "Which is better")),
+        *(Column(name, numeric=True) for name in ("p (corrected)", "Difference", "95 % over seeds")),
+        *(Column(name, numeric=True) for name in ("95 % over examples", "95 % over both", "Edge budgets")),
+    ],
+    [
+        ["edge pruning (log-alpha starts at 10)", "edge pruning", "cannot tell (2 seeds, 9 needed)",
+         "0.50 (1.0)", "−0.0123", "[−0.0456, 0.0789]", "[−5.20e-10, 4.1e-08]", "too few", "1,937 – 23,306"],
+        ["random", "a_name_of_one_word_that_is_longer_than_its_column_is_wide", "no difference", *["–"] * 6],
+    ],
+)  # fmt: skip
+
+
+def test_a_wide_table_is_set_in_parts_that_each_name_their_rows() -> None:
+    text = tabular(WIDE)
+    check_latex(text)
+    parts = text.split("\n\\par\\medskip\n")
+    assert len(parts) > 1
+    heads = [next(line for line in part.splitlines() if line.startswith("First")) for part in parts]
+    assert all(head.startswith("First & Second & ") for head in heads)
+    for column in WIDE.columns[2:]:
+        word = column.title.split()[-1].strip("()")
+        assert sum(word in head for head in heads) >= 1, column.title
+    narrow = tabular(Table("Few", WIDE.columns[:2], [["a", "b"]]))
+    assert "footnotesize" not in narrow and narrow.count(r"\begin{tabular}") == 1
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs Debian's texlive-latex-recommended")
+def test_tables_fit_into_a_plain_article(tmp_path: Path) -> None:
+    """Each in a float, as docs/report.md says; LaTeX itself says where a line is too long."""
+    findings = Findings.of(Results.load([gated_sweep(tmp_path / "runs").folder]))
+    tables = latex_tables(sections_of(findings)) | {"wide.tex": tabular(WIDE)}
+    document = [r"\documentclass{article}\usepackage{booktabs}\begin{document}"]
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        document.append(rf"\begin{{table}}[p]\input{{{name.removesuffix('.tex')}}}\end{{table}}\clearpage")
+    (tmp_path / "paper.tex").write_text("\n".join([*document, r"\end{document}"]), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    said = made.stdout.decode("utf-8", "replace")
+    assert made.returncode == 0, said[-2000:]
+    assert "Overfull" not in said

@@ -8,7 +8,7 @@ from playwright.sync_api import BrowserContext
 
 from orchestrator.records.results import Results
 from orchestrator.report.findings import Findings
-from orchestrator.report.page import page
+from orchestrator.report.page import broken, page
 from tests import test_report_browser as report_browser
 from tests.run_folders import EDGES, GROUP, Runs, point, store_test_values, trial
 from trainers.record import TEST_VALUES
@@ -56,10 +56,15 @@ def test_what_heads_a_table_stands_with_it_on_paper(browser: BrowserContext, htm
     """As the browser sees it: headings, remarks and heads of tables ask not to end a page."""
     visit = report_browser.Visit(browser, html, 1280)
     visit.page.emulate_media(media="print")
-    for what in ("h2", "h3", "summary", ".lead", "thead", ".matrix caption", "p:has(+ .scroll)"):
+    for what in ("h2", "h3", "summary", ".lead", "thead", ".caption", "p:has(+ .scroll)"):
         found = visit.page.eval_on_selector_all(
             f"main {what}", "(all) => all.map((one) => getComputedStyle(one).breakAfter)"
         )
         assert found and set(found) == {"avoid"}, what
     assert not re.search(r"break-after: *always", html.read_text("utf-8"))
     visit.page.close()
+
+
+def test_a_unit_stays_with_its_number_and_a_name_breaks_after_underscores() -> None:
+    assert broken("2 h 54 min") == "2\u00a0h 54\u00a0min" and broken("12 seeds, 3 s") == "12 seeds, 3\u00a0s"
+    assert broken("gendered_pronoun <b>") == "gendered_<wbr>pronoun &lt;b&gt;"

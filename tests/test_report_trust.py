@@ -88,7 +88,12 @@ def test_results_without_a_gate_histogram_still_load() -> None:
 
 def test_the_panel_shows_how_binary_gates_are(tmp_path: Path) -> None:
     runs = small_sweep(tmp_path)
-    assert not has_gates(findings_of(runs)), "old results have none"
+    (why,) = gates(findings_of(runs))
+    assert has_gates(findings_of(runs)) and isinstance(why, Paragraph), "old results have none: it says why"
+    assert why.text == (
+        "2 trials trained gates without recording how binary they were, as earlier versions of circuit-sweep "
+        "did (0.1.0+abc): edge pruning, tracr reverse · in-sample · zero ablation (2)."
+    )
     for seed in (2, 3):
         spec = {"method": {"name": "edge_pruning", "target_sparsity": 0.8}, "seed": seed}
         counts = [80, *[1] * 18, 2] if seed == 2 else [90, *[0] * 18, 10]
@@ -105,7 +110,7 @@ def test_the_panel_shows_how_binary_gates_are(tmp_path: Path) -> None:
     assert setting["share"].sum() == pytest.approx(1) and setting["share"][0] == pytest.approx(0.85)
     assert table.rows[0][1:5] == ["2", "85.0 %", "9.0 %", "6.0 %"]
     assert table.rows[0][5] == "0.45 (0 – 0.90)", "18 of 20 gates that are not closed are undecided"
-    assert "2 trials of several steps recorded no gates" in str(remark)
+    assert "2 trials trained gates without recording" in str(remark)
 
 
 def test_a_front_of_one_seed_is_told(tmp_path: Path) -> None:
@@ -157,7 +162,6 @@ def test_disconnected_edges_are_told(tmp_path: Path) -> None:
     [
         ("the full model is not above chance: accuracy 0.5", "circuit-sweep task show"),
         ("too few examples to judge whether the full model is above chance: found 7", "test examples"),
-        ("target sparsity 0.9 did not bind: the final circuit's is 0.8", "multiplier_lr"),
         ("every EAP score is zero", "integrated gradients"),
     ],
 )
@@ -171,13 +175,11 @@ def test_warnings_of_trials_say_what_to_do(tmp_path: Path, warning: str, advice:
 def test_one_row_per_cause(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     for seed, achieved in enumerate((0.8511, 0.9, 0.8617)):
-        text = f"target sparsity 0.95 did not bind: the final circuit's is {achieved}"
+        text = f"every EAP score of {achieved} is zero"
         runs.trial(trial(f"t{seed}", seed, [point(0, 3, 0.1)], warnings=[text]))
-    found = [doubt for doubt in told(runs, "") if "did not bind" in doubt.what]
-    assert [doubt.what for doubt in found] == [
-        "target sparsity 0.95 did not bind: the final circuit's is 0.8511 – 0.9"
-    ]
-    assert found[0].trials == ("t0", "t1", "t2") and "multiplier_lr" in found[0].advice
+    found = [doubt for doubt in told(runs, "") if "score of" in doubt.what]
+    assert [doubt.what for doubt in found] == ["every EAP score of 0.8511 – 0.9 is zero"]
+    assert found[0].trials == ("t0", "t1", "t2") and "integrated gradients" in found[0].advice
 
 
 def test_no_seeds_are_asked_of_a_method_without_any(tmp_path: Path) -> None:
@@ -195,11 +197,13 @@ def test_a_method_without_gates_is_not_said_to_lack_them(tmp_path: Path) -> None
     histogram = [50, *[0] * 18, 44]
     runs.trial(trial("with", 0, [point(0, 3, 0.1)], gate_histogram=histogram))
     other = GROUP.model_copy(update={"method": "ACDC"})
-    runs.trial(trial("acdc", 0, [point(0, 3, 0.1)], group=other, steps=40))
+    spec = {"method": {"name": "acdc"}, "seed": 0}
+    runs.trial(trial("acdc", 0, [point(0, 3, 0.1)], group=other, steps=40, spec=spec))
+    runs.trial(trial("bad", 2, [], status="failed", error="no gates either"))
     assert not any(isinstance(block, Paragraph) for block in gates(findings_of(runs)))
     runs.trial(trial("without", 1, [point(0, 3, 0.1)], steps=40))
     (told_of,) = (block.text for block in gates(findings_of(runs)) if isinstance(block, Paragraph))
-    assert told_of == "1 trial of several steps recorded no gates."
+    assert told_of.startswith("1 trial trained gates without recording how binary they were")
 
 
 def test_hardware_and_where_the_same_bits_cannot_be_promised(tmp_path: Path) -> None:
@@ -293,7 +297,7 @@ def test_costs_are_told_once(tmp_path: Path) -> None:
 def test_the_advice_fits_what_trials_warn_of() -> None:
     """The texts are matched by how they start: they must still be there."""
     sources = " ".join(path.read_text("utf-8") for path in (ROOT / "trainers").rglob("*.py"))
-    for text in ("the full model is not above chance", "did not bind", "score is zero", "was damaged ("):
+    for text in ("the full model is not above chance", "target sparsity", "score is zero", "was damaged ("):
         assert text in sources
 
 

@@ -138,11 +138,11 @@ def test_results_that_have_not_changed_are_not_read_again(
 def test_a_result_that_was_replaced_is_read_again(tmp_path: Path) -> None:
     known: trial_record.Known = {}
     runs = two_trials(tmp_path, "aa")
-    assert Results.load(runs.path, known).points.num_rows == 2
+    assert Results.load(runs.path, known=known).points.num_rows == 2
     runs.trial(trial("aa", 0, [point(0, 9, 0.1)]))
-    assert Results.load(runs.path, known).points.num_rows == 1
+    assert Results.load(runs.path, known=known).points.num_rows == 1
     runs.folder.delete("trials/aa/result.json")
-    assert Results.load(runs.path, known).points.num_rows == 0
+    assert Results.load(runs.path, known=known).points.num_rows == 0
 
 
 def test_a_folder_that_is_away_for_a_while_is_warned_of(
@@ -151,7 +151,7 @@ def test_a_folder_that_is_away_for_a_while_is_warned_of(
     runs = two_trials(tmp_path, "aa")
     load = Results.load
 
-    def away(*arguments: Any) -> Results:
+    def away(*sources: Any, **options: Any) -> Results:
         raise OSError(5, "Input/output error")
 
     events = [lambda: monkeypatch.setattr(Results, "load", away)]
@@ -175,7 +175,7 @@ def test_ctrl_c_leaves_a_page_that_does_not_reload_itself(
 def test_ctrl_c_while_the_folder_is_away_leaves_such_a_page_too(
     tmp_path: Path, delivered: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*arguments: Any) -> Results:
+    def away(*sources: Any, **options: Any) -> Results:
         raise OSError(5, "Input/output error")
 
     def interrupt() -> None:

@@ -59,27 +59,6 @@ def test_seeds_with_unequal_tries_are_told(tmp_path: Path) -> None:
     assert "1 to 2 trials with circuits each; fewest: seed 0." in doubt.what
 
 
-def test_a_missed_target_is_told_once(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
-    hit, near = point(0, 9, 0.1, target_sparsity=1 - 9 / 94), point(0, 9, 0.1, target_sparsity=0.9)
-    off = point(0, 30, 0.1, target_sparsity=0.9)
-    runs.trial(trial("hit", 0, [hit]))
-    runs.trial(trial("near", 1, [near]))
-    runs.trial(trial("unreachable", 2, [point(0, 30, 0.1, target_sparsity=1.2)]))
-    assert told(runs, "1 of") == []
-    runs.trial(trial("off", 3, [off]))
-    (doubt,) = told(runs, "1 of")
-    assert doubt.what == (
-        "1 of 2 final circuits missed the target sparsity 0.9 by more than 0.005 and half an edge: "
-        "cut are 68.1 %."
-    )
-    assert doubt.trials == ["off"]
-    runs.trial(
-        trial("off", 3, [off], warnings=["target sparsity 0.9 did not bind: the final circuit's is 0.68"])
-    )
-    assert told(runs, "1 of") == [], "the trial says it itself"
-
-
 def test_an_overlap_of_circuits_of_very_different_sizes_says_so(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     other = GROUP.model_copy(update={"method": "random"})

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from orchestrator.statistics.bootstrap import Interval, over_both, over_examples, over_seeds
 from orchestrator.statistics.paired import (
     Sample,
-    chosen,
     common_budgets,
     compare,
     difference_at,
     log_weights,
     same_everywhere,
+    weighted_mean,
 )
-from orchestrator.statistics.pareto import best_within
+from orchestrator.statistics.pareto import best_within, dominated_shares, seed_choices
 from orchestrator.statistics.permutation import sign_flip_test, split_test
 
 
@@ -56,8 +56,8 @@ def test_methods_that_never_meet_have_no_common_budget() -> None:
 def test_each_seed_has_its_best_circuit_within_a_budget(circuits: list[tuple[int, float, int]]) -> None:
     edges, validation, seeds = (np.array(column) for column in zip(*circuits, strict=True))
     budgets = np.arange(1, 31)
-    names, rows = chosen(edges, validation, seeds, budgets)
-    for seed, row in zip(names, rows, strict=True):
+    rows = seed_choices(edges, validation, seeds, budgets)
+    for seed, row in zip(np.unique(seeds), rows, strict=True):
         own = np.flatnonzero(seeds == seed)
         for budget, index in zip(budgets, row, strict=True):
             fits = [i for i in own if edges[i] <= budget and np.isfinite(validation[i])]
@@ -184,3 +184,28 @@ def test_the_test_is_of_the_means_over_budgets() -> None:
     weights = np.array([0.2, 0.5, 0.3])
     result = compare(sample(one.tolist()), sample(other.tolist()), weights)
     assert result.significance == sign_flip_test((one - other) @ weights)
+
+
+BUDGETS = st.lists(st.integers(1, 70_651), min_size=1, max_size=60, unique=True).map(
+    lambda one: ints(*sorted(one))
+)
+
+
+@given(BUDGETS)
+@settings(deadline=None)
+def test_a_share_of_the_budgets_is_at_most_all_of_them(budgets: np.ndarray) -> None:
+    weights = log_weights(budgets)
+    flat = np.zeros((1, len(budgets)))
+    result = compare(sample(flat.tolist()), sample((flat + 1).tolist()), weights)
+    assert (result.better, result.worse) == (1.0, 0.0)
+    shares = np.linspace(0, 1, len(budgets))
+    assert 0 <= weighted_mean(shares, weights) <= 1
+    assert weighted_mean(shares, weights) == pytest.approx(shares @ weights)
+    volume = dominated_shares(np.log10(budgets / 70_651), flat, float(np.log10(1 / 70_651)), 0.0, np.ones(1))
+    assert volume <= 1.0
+
+
+def test_plain_sums_would_not_do() -> None:
+    """The budgets of a real report, on which the sum of all weights is more than 1."""
+    found = (log_weights(np.arange(1, n)) for n in range(3, 200))
+    assert any(weights.sum() > 1 for weights in found)

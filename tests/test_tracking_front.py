@@ -57,9 +57,11 @@ def check(runs: Folder, run: Run) -> None:
     found = fronts(run)
     volumes = results.frames.front.groupby("method")["hypervolume"].first()
     for method in ("edge pruning", "random"):
-        assert found[f"hypervolume/tracr reverse - zero ablation/{method}"] == pytest.approx(volumes[method])
-    assert found["sparsest_faithful_edges/tracr reverse - zero ablation/edge pruning"] == 3
-    assert found["sparsest_faithful_edges/tracr reverse - zero ablation/random"] == 94
+        assert found[f"hypervolume/tracr reverse - in-sample - zero ablation/{method}"] == pytest.approx(
+            volumes[method]
+        )
+    assert found["sparsest_faithful_edges/tracr reverse - in-sample - zero ablation/edge pruning"] == 3
+    assert found["sparsest_faithful_edges/tracr reverse - in-sample - zero ablation/random"] == 94
     table = json.loads(content(runs, run, "front.json"))
     assert table["columns"] == list(COLUMNS)
     kept = [row[COLUMNS.index("num_edges")] for row in table["data"]]
@@ -72,7 +74,7 @@ def test_track_mirrors_the_front_and_the_report_once(runs: Folder, monkeypatch: 
     track(runs, uri(runs))
     (parent,) = found(runs, "sweep")
     check(runs, parent)
-    name = "hypervolume/tracr reverse - zero ablation/random"
+    name = "hypervolume/tracr reverse - in-sample - zero ablation/random"
     (entry,) = client(runs).get_metric_history(parent.info.run_id, name)
     assert entry.step == 5, "the trials that were over"
     monkeypatch.setattr(front_values, "report_files", None)  # nothing has changed: none is made
@@ -118,7 +120,7 @@ def test_a_running_sweep_shows_its_front_at_a_bounded_rate(
     (parent,) = found(runs, "sweep")
     assert content(runs, parent, "report/report.html") == b"page" and fronts(parent)
     steps = client(runs).get_metric_history(
-        parent.info.run_id, "hypervolume/tracr reverse - zero ablation/edge pruning"
+        parent.info.run_id, "hypervolume/tracr reverse - in-sample - zero ablation/edge pruning"
     )
     assert len(steps) == 2
 

@@ -56,11 +56,6 @@ class Group(Record):
     method: str
 
     @property
-    def in_sample(self) -> bool:
-        """The test examples are those, or among those, that were trained on."""
-        return self.test_set.endswith(IN_SAMPLE)
-
-    @property
     def scene(self) -> tuple[str, str, str, str, str]:
         """The group without the method: methods of one scene are compared on one plot."""
         return (self.model, self.task, self.test_set, self.ablation, self.edge_convention)
@@ -111,3 +106,9 @@ class TrialResult(Record):
     versions: dict[str, str] = {}
     started: str = ""  # UTC, ISO 8601
     finished: str = ""
+
+    @property
+    def tested_in_sample(self) -> bool:
+        """Some test examples were trained on. The name of a test set need not say so: that of a compiled
+        program's whole domain, and of older results, does not."""
+        return self.in_sample or (self.group is not None and self.group.test_set.endswith(IN_SAMPLE))

@@ -164,7 +164,7 @@ def _metric_lines(source: Source) -> list[str]:
     trial, point = source.trial, source.point
     if trial is None or point is None:
         return []
-    seen = IN_SAMPLE if trial.group is not None and trial.group.in_sample else ""
+    seen = IN_SAMPLE if trial.tested_in_sample else ""
     rows = [
         [
             split + seen * (split == "test"),

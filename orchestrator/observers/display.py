@@ -267,7 +267,7 @@ def _found(result: TrialResult) -> str:
         return count(len(result.points), "circuit")
     text = f"{count(point.num_edges, 'edge')} of {point.num_edges_total:,}"
     value = point.metrics.get("test", {}).get(result.divergence or "")
-    seen = IN_SAMPLE if result.group is not None and result.group.in_sample else ""
+    seen = IN_SAMPLE if result.tested_in_sample else ""
     return text if value is None else f"{text}, test {result.divergence} {significant(value)}{seen}"
 
 

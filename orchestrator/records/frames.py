@@ -22,7 +22,6 @@ import pandas as pd
 import pyarrow as pa
 
 from orchestrator.records.tables import POINT_COLUMNS, TRIAL_COLUMNS, Column, column_of
-from orchestrator.report.kept import best_of_seed
 from orchestrator.report.scenes import Curve, Scene, curves, settings, titles
 from orchestrator.wording import count
 from trainers.spec import SpecError
@@ -131,7 +130,7 @@ class Frames:
     def _circuits(self, curve: Curve, budget: int) -> list[list[tuple[str, str]]]:
         found, unread = [], []
         for seed in curve.all_seeds:
-            best = best_of_seed(curve, seed, budget)
+            best = curve.best_of_seed(seed, budget)
             if best is None:
                 continue
             row = curve.rows[best]

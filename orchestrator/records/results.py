@@ -46,15 +46,26 @@ class Results:
     problems: tuple[Problem, ...]
     folders: Mapping[str, Folder]  # trial id -> its folder
 
+    def __new__(cls, *tables: object, **named: object) -> Self:
+        """Raises TypeError where folders are given instead of the tables read from them."""
+        folders = [one for one in tables if isinstance(one, Folder | Path | str | list)]
+        if folders:
+            raise TypeError(
+                f"Results: found {folders[0]!r}; allowed: the tables that {cls.__name__}.load(folder, ...) "
+                "reads from runs folders and sweep folders"
+            )
+        return super().__new__(cls)
+
     @classmethod
-    def load(cls, sources: Source | Sequence[Source], known: Known | None = None) -> Self:
-        """Reads runs folders and sweep folders, given as paths or URIs; each result once.
+    def load(cls, *sources: Source | Sequence[Source], known: Known | None = None) -> Self:
+        """Reads runs folders and sweep folders, given as paths or URIs, one by one or in lists; each result
+        once: `Results.load("runs")`, `Results.load("runs/a", "s3://bucket/runs")`.
 
         A file that cannot be read becomes a problem, not an exception. `known` remembers results
         between two calls: only what has changed is read again. A trial that is in several folders
         counts once, a complete one first, then the one that ended first. The order of the sources does not
         matter: trials come sweep by sweep, by the sweeps' names, in plan order; then the others by id.
-        Raises SpecError for a folder that is neither a runs folder nor a sweep folder.
+        Raises SpecError for a folder that is neither a runs folder nor a sweep folder, and for no folder.
         """
         known = {} if known is None else known
         problems: list[Problem] = []
@@ -125,9 +136,18 @@ class Results:
             return None
 
 
-def _opened(sources: Source | Sequence[Source]) -> list[Folder]:
+def _opened(sources: Sequence[Source | Sequence[Source]]) -> list[Folder]:
     """Folders in the order given, each once."""
-    listed = [sources] if isinstance(sources, Folder | Path | str) else sources
+    one_or_many = (
+        (one,) if isinstance(one, str) or not isinstance(one, Sequence) else one for one in sources
+    )
+    listed = [one for some in one_or_many for one in some]
+    for one in listed or [None]:
+        if not isinstance(one, Folder | Path | str):
+            found = "no folder" if one is None else repr(one)
+            raise SpecError(
+                f"Results.load: found {found}; allowed: paths or URIs of runs folders or sweep folders"
+            )
     opened = [one if isinstance(one, Folder) else Folder.open(one) for one in listed]
     for folder in opened:
         if folder.filesystem.get_file_info(folder.path).is_file:

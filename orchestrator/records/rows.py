@@ -67,7 +67,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
     if result is None:
         return row
     same = (
-        "seed divergence num_edges_total in_sample steps examples backward_examples seconds cpu_seconds "
+        "seed divergence num_edges_total steps examples backward_examples seconds cpu_seconds "
         "peak_memory_bytes started finished warnings result_schema test_values"
     )
     nested = (
@@ -81,6 +81,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         | {name: None if (value := getattr(result, name)) is None else _json(value) for name in nested}
         | {
             "num_points": len(result.points),
+            "in_sample": result.tested_in_sample,
             "num_edges_truth": None if truth is None else len(truth),
             "code": None if code is None else str(code),
         }

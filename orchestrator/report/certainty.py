@@ -19,8 +19,8 @@ from orchestrator.statistics.bootstrap import (
     percentile_interval,
     resampled_means,
 )
-from orchestrator.statistics.paired import chosen, common_budgets, log_weights
-from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept, seed_choices
+from orchestrator.statistics.paired import common_budgets, log_weights, weighted_mean
+from orchestrator.statistics.pareto import Floats, Ints, dominated_shares, log_kept
 
 # A file's mean and the mean in result.json may differ by the rounding of float32.
 AGREE = 1e-3
@@ -186,7 +186,7 @@ def examples_band(
 ) -> tuple[Floats, Floats] | None:
     """At each budget the ends of the 95 % bootstrap interval over the test examples of the median over seeds
     of their best circuits by validation, each [budgets]; None without per-example values of all of these."""
-    rows = seed_choices(curve.num_edges, curve.validation, curve.seeds, budgets)
+    rows = curve.choices(budgets)
     used = np.unique(rows[rows >= 0])
     known = by_example(findings, curve, used.tolist(), metric) if used.size else ""
     if isinstance(known, str):
@@ -225,10 +225,10 @@ def common_hypervolumes(group: Sequence[Curve]) -> CommonHypervolumes:
         return CommonHypervolumes(budgets, {})
     weights, by_method = log_weights(budgets), {}
     for curve in some:
-        rows = chosen(curve.num_edges, curve.validation, curve.seeds, budgets)[1]
+        rows = curve.choices(budgets)
         test = curve.test[rows[(rows >= 0).all(axis=1)]]
         with np.errstate(invalid="ignore", divide="ignore"):
             heights = np.clip(1 - test[:, weights > 0] / curve.empty, 0.0, 1.0)
-        volumes = heights @ weights[weights > 0]
+        volumes = np.array([weighted_mean(own, weights[weights > 0]) for own in heights])
         by_method[curve.method] = volumes if curve.empty > 0 else np.full(len(heights), np.nan)
     return CommonHypervolumes(budgets, by_method)

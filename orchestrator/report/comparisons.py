@@ -1,18 +1,17 @@
 """Which methods of a scene are compared with which, and what the comparisons show."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchestrator.report.certainty import ByExample, by_example
+from orchestrator.report.declared import is_fixed
 from orchestrator.report.findings import Findings
 from orchestrator.report.scenes import Curve
 from orchestrator.statistics.paired import (
     Comparison,
     Sample,
-    chosen,
     common_budgets,
     compare,
     log_weights,
@@ -49,14 +48,14 @@ class Pair:
     @property
     def best(self) -> Curve | None:
         """The curve with the lower mean divergence; None where neither has it beyond rounding."""
-        if self.comparison is None or abs(self.comparison.mean) <= rounding(self.one):
+        if self.comparison is None or abs(self.comparison.mean) <= self.one.rounding:
             return None
         return self.one if self.comparison.mean < 0 else self.other
 
     @property
     def alike(self) -> bool:
         """Whether the two have the same divergences at every budget, beyond rounding."""
-        return len(self.samples) == 2 and same_everywhere(*self.samples, rounding(self.one))
+        return len(self.samples) == 2 and same_everywhere(*self.samples, self.one.rounding)
 
     @property
     def seeds_needed(self) -> int:
@@ -79,10 +78,12 @@ class Pair:
 
 def pairs(group: Sequence[Curve]) -> list[tuple[Curve, Curve]]:
     """All pairs of up to ALL_PAIRS curves; of more, the best one with each other. The best has the
-    largest hypervolume on the validation examples, so that the test examples do not choose."""
+    largest hypervolume on the validation examples, so that the test examples do not choose; of those that
+    differ by rounding alone the first."""
     if len(group) <= ALL_PAIRS:
         return [(one, other) for place, one in enumerate(group) for other in group[place + 1 :]]
-    best = max(group, key=_validation_hypervolume)
+    volumes = [_validation_hypervolume(curve) for curve in group]
+    best = group[next(place for place, own in enumerate(volumes) if own >= max(volumes) - ROUNDING)]
     return [(best, other) for other in group if other is not best]
 
 
@@ -105,21 +106,6 @@ def _comparisons(findings: Findings, group: Sequence[Curve]) -> list[Pair]:
         else pair
         for pair in found
     ]
-
-
-def rounding(curve: Curve) -> float:
-    """What float32 may make of two equal divergences."""
-    return ROUNDING * curve.empty if np.isfinite(curve.empty) else 0.0
-
-
-def is_fixed(findings: Findings, curve: Curve) -> bool:
-    """Whether the curve's circuits do not depend on the trials' seeds, as its method declares."""
-    from trainers.methods import METHODS  # imports transformers, which the rest of a report does without
-
-    unseeded = {str(method.model_fields["name"].default) for method in METHODS if not method.uses_seed}
-    trial_ids = {str(row["trial_id"]) for row in curve.rows}
-    methods = [json.loads(findings.trials[trial_id]["spec"]).get("method") for trial_id in trial_ids]
-    return all(isinstance(method, dict) and method.get("name") in unseeded for method in methods)
 
 
 def _validation_hypervolume(curve: Curve) -> float:
@@ -145,13 +131,13 @@ def _pair(findings: Findings, one: Curve, other: Curve) -> Pair:
     weights = log_weights(budgets)
     samples, files = [], []
     for curve in (one, other):
-        names, rows = chosen(curve.num_edges, curve.validation, curve.seeds, budgets)
-        rows = rows[(rows >= 0).any(axis=1)]
-        names = names[np.isin(names, curve.seeds[np.isfinite(curve.validation)])]
+        rows = curve.choices(budgets)
+        some = (rows >= 0).any(axis=1)
+        names, rows = np.array(curve.all_seeds)[some], rows[some]
         if not np.isfinite(curve.test[rows]).all():
             why = f"a circuit of {curve.method} that counts has no finite test divergence"
             return Pair(one, other, budgets, None, why=why)
-        alike = bool((curve.test[rows] == curve.test[rows[:1]]).all())
+        alike = bool((np.abs(curve.test[rows] - curve.test[rows[:1]]) <= curve.rounding).all())
         if fixed := alike and is_fixed(findings, curve):
             names, rows = names[:1], rows[:1]
         samples.append(Sample(names, curve.test[rows], fixed=fixed))
@@ -159,7 +145,7 @@ def _pair(findings: Findings, one: Curve, other: Curve) -> Pair:
     told = _no_examples(files)
     if not told:
         samples = [replace(s, examples=file[1]) for s, file in zip(samples, files, strict=True)]
-    compared = compare(samples[0], samples[1], weights, rounding(one))
+    compared = compare(samples[0], samples[1], weights, one.rounding)
     return Pair(one, other, budgets, compared, tuple(samples), no_examples=told)
 
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.report.aims import missed_targets
-from orchestrator.report.comparisons import is_fixed
+from orchestrator.report.aims import OWN_WARNING, aimed, missed_targets
+from orchestrator.report.declared import is_chance, is_fixed
 from orchestrator.report.doubt import Doubt
 from orchestrator.report.findings import Findings
 from orchestrator.report.kept import KeptEdges
 from orchestrator.report.scenes import Curve
-from orchestrator.report.seed_doubts import AGREEING_IOU, COMPARED_EDGES, overlap_by_size, unequal_tries
-from orchestrator.statistics.consensus import iou_by_chance, iou_matrix
+from orchestrator.report.seed_doubts import overlap_by_size, overlap_of_faithful, unequal_tries
 from orchestrator.wording import count, percent, shortest, significant
 
 # Bands wider than this share of the empty circuit's divergence, at more than this share of the budgets.
@@ -35,10 +34,6 @@ ADVICE = (
     (
         "too few examples to judge",
         "Give the task more test examples: whether the model knows it is not known.",
-    ),
-    (
-        "target sparsity",
-        "Raise multiplier_lr or steps, or go by the achieved sparsity, as all curves do.",
     ),
     ("checkpoint", "Nothing, if it happened once; otherwise look at the disk."),
     (
@@ -64,11 +59,16 @@ def doubts(findings: Findings) -> Iterator[Doubt]:
     for scene, group in findings.scenes.items():
         for curve in group:
             where = f"{curve.method}, {findings.titles[scene]}"
+            by_chance = is_chance(findings, curve)  # of such a method seeds disagree by construction
             yield from _of_values(curve, where)
             yield from _of_seeds(findings, curve, where)
+            if not by_chance:
+                yield from _wide_bands(curve, where)
             yield from unequal_tries(curve, where)
-            yield from _of_edges(findings, curve, where, kept)
-            if not is_fixed(findings, curve):
+            yield from _of_edges(findings, curve, where)
+            if not by_chance:
+                yield from overlap_of_faithful(curve, where, kept, findings.epsilon(scene))
+            if not by_chance and not is_fixed(findings, curve):
                 yield from overlap_by_size(curve, where, kept, findings.epsilon(scene))
             yield from missed_targets(findings, curve, where)
     yield from _of_trials(findings)
@@ -120,6 +120,9 @@ def _of_seeds(findings: Findings, curve: Curve, where: str) -> Iterator[Doubt]:
         )
         rows = [curve.rows[int(index)] for index in curve.front]
         yield Doubt(where, text, "Go by the median over seeds, or add seeds.", _ids(rows))
+
+
+def _wide_bands(curve: Curve, where: str) -> Iterator[Doubt]:
     bands = curve.bands
     several = bands.num_seeds > 1
     if several.any() and np.isfinite(curve.empty) and curve.empty > 0:
@@ -133,7 +136,7 @@ def _of_seeds(findings: Findings, curve: Curve, where: str) -> Iterator[Doubt]:
             yield Doubt(where, text, "Add seeds, and compare methods by paired tests rather than by eye.")
 
 
-def _of_edges(findings: Findings, curve: Curve, where: str, kept: KeptEdges) -> Iterator[Doubt]:
+def _of_edges(findings: Findings, curve: Curve, where: str) -> Iterator[Doubt]:
     loose = [(row["num_edges"] - row["num_edges_connected"], row) for row in _front(curve)]
     worst = max(loose, key=lambda one: one[0] / max(one[1]["num_edges"], 1), default=None)
     if worst is not None and worst[0] > DISCONNECTED * worst[1]["num_edges"]:
@@ -146,25 +149,6 @@ def _of_edges(findings: Findings, curve: Curve, where: str, kept: KeptEdges) -> 
         if curve.scene.ablation == "interchange":
             advice += ": the others change no output"
         yield Doubt(where, text, f"{advice}.", (row["trial_id"],))
-    rows = [curve.rows[index] for index in curve.sparsest(findings.epsilon(curve.scene)).values()]
-    found = [(row, kept.edges(row)) for row in rows if row["num_edges"] <= COMPARED_EDGES]
-    circuits = [edges for _, edges in found if edges is not None and len(edges)]
-    if len(circuits) < 2:
-        return
-    members = np.zeros((len(circuits), len(kept.names)), dtype=bool)
-    for number, edges in enumerate(circuits):
-        members[number, edges] = True
-    pairs = np.triu_indices(len(circuits), 1)
-    mean = float(iou_matrix(members)[pairs].mean())
-    if mean < AGREEING_IOU:
-        size = int(np.median([len(edges) for edges in circuits]))
-        chance = iou_by_chance(size, size, curve.scene.num_edges_total)
-        text = (
-            f"Seeds disagree on the edges: the sparsest faithful circuits of {len(circuits)} seeds overlap "
-            f"by {significant(mean, 2)} on average (IoU; circuits of {size:,} random edges: "
-            f"{significant(chance, 2)})."
-        )
-        yield Doubt(where, text, "Go by the edges that most seeds keep, not by one circuit.", _ids(rows))
 
 
 def _of_trials(findings: Findings) -> Iterator[Doubt]:
@@ -181,8 +165,11 @@ def _of_trials(findings: Findings) -> Iterator[Doubt]:
         elif row["method"] is None or row["divergence"] is None:
             yield Doubt(where, "Its group or divergence is missing: it is on no curve.", trials=ids)
     causes: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    judged = {row["trial_id"] for group in findings.scenes.values() for c in group for row in aimed(c)}
     for row in findings.trials.values():
         for text in row["warnings"] or ():
+            if row["trial_id"] in judged and text.startswith(OWN_WARNING):
+                continue  # missed_targets tells it, with its side
             cause = (_place(findings, row), *NUMBER.split(text))
             causes.setdefault(cause, []).append((text, row["trial_id"]))
     for (where, *_), given in causes.items():

@@ -11,8 +11,7 @@ from safetensors.numpy import load as load_safetensors
 
 from orchestrator.circuits.paths import Edge
 from orchestrator.records.results import Results
-from orchestrator.report.scenes import Curve
-from orchestrator.statistics.pareto import Floats, Ints, best_within, front, log_kept
+from orchestrator.statistics.pareto import Floats, Ints
 
 Row = Mapping[str, Any]
 
@@ -76,26 +75,3 @@ class KeptEdges:
         if len(of_edges) != len(edges) or shared < 1:
             return None
         return Scores(of_edges, shared)
-
-
-def seed_front(curve: Curve, seed: int) -> Ints:
-    """Row indices of a seed's own front on validation, fewest edges first."""
-    own = np.flatnonzero(curve.seeds == seed)
-    costs = (log_kept(curve.num_edges[own], curve.scene.num_edges_total), curve.validation[own])
-    return own[front(np.column_stack(costs))]
-
-
-def best_of_seed(curve: Curve, seed: int, budget: int) -> int | None:
-    """The row of a seed's best circuit by validation with at most `budget` edges; None for none."""
-    own = np.flatnonzero(curve.seeds == seed)
-    place = int(best_within(curve.num_edges[own], curve.validation[own], np.array([budget]))[0])
-    return None if place < 0 else int(own[place])
-
-
-def nearest_of_seed(curve: Curve, seed: int, budget: int) -> int | None:
-    """Like `best_of_seed`, but of a seed without a circuit so small the sparsest one on its front."""
-    best = best_of_seed(curve, seed, budget)
-    if best is not None:
-        return best
-    own = seed_front(curve, seed)
-    return int(own[0]) if len(own) else None

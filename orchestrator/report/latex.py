@@ -1,6 +1,6 @@
-"""LaTeX: the tables of the page as booktabs tabulars.
+"""LaTeX: the tables of the page as booktabs tabulars that fit into a plain article.
 
-A file holds one `tabular`, to be given to \\input inside a float of yours; it needs \\usepackage{booktabs}.
+A file is to be given to \\input inside a float of yours; it needs \\usepackage{booktabs}.
 """
 
 import re
@@ -9,13 +9,26 @@ from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from itertools import count as count_up
 
+from orchestrator.report.latex_width import (
+    BETWEEN,
+    BETWEEN_SMALL,
+    HEAD,
+    HEAD_SMALL,
+    LINE,
+    LONG,
+    LONG_SMALL,
+    SMALL,
+    column_width,
+    pieces,
+    width,
+)
 from orchestrator.report.panels.blocks import Column, Section, Table
 from orchestrator.report.panels.fronts import SPARSEST
 
 # Sections whose tables are about the run, not for a paper.
 LEFT_OUT = frozenset({"failures", "warnings", "versions"})
-# Letters per line of a column's head, and above which a text column is set as a paragraph.
-HEAD, LONG = 16, 44
+LONGEST_WORD = 12  # letters that surely fit into a paragraph's line
+MOST_KEYS = 2  # columns that name the rows, which every part of a broken table has
 _PARAGRAPH = "paragraph"
 NAME = 70  # characters of a file's name, before a digest
 
@@ -74,31 +87,62 @@ def latex_tables(sections: Sequence[Section]) -> dict[str, str]:
 
 
 def tabular(table: Table) -> str:
-    """The table as a booktabs tabular. Consecutive rows of one scene stand under its name."""
+    """The table as a booktabs tabular no wider than a line of an article (latex_width.py): one that is
+    wider is set smaller, and one that still is in several tabulars below each other, each with the columns
+    that name the rows. Consecutive rows of one scene stand under its name."""
     grouped = bool(table.columns) and table.columns[0].title == "Scene"
-    columns, rows = table.columns[grouped:], table.rows
-    kinds = [_kind(column, [row[place + grouped] for row in rows]) for place, column in enumerate(columns)]
-    head = " & ".join(_head(column.title, kind) for column, kind in zip(columns, kinds, strict=True))
-    layout = "".join("r" if kind == "r" else "l" for kind in kinds)
-    lines = [
-        f"% {_one_line(table.caption)}. Written by circuit-sweep; needs \\usepackage{{booktabs}}.",
-        rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
-        r"\toprule",
-        rf"{head} \\",
+    whole = _set(table, grouped, small=False)
+    lines = [f"% {_one_line(table.caption)}. Written by circuit-sweep; needs \\usepackage{{booktabs}}."]
+    if len(whole) == 1:
+        return "\n".join([*lines, *whole[0], ""])
+    lines.append(r"\begingroup\footnotesize\setlength{\tabcolsep}{4pt}%")
+    for number, piece in enumerate(_set(table, grouped, small=True)):
+        lines += [r"\par\medskip"] * (number > 0) + piece
+    return "\n".join([*lines, r"\endgroup", ""])
+
+
+def _set(table: Table, grouped: bool, small: bool) -> list[list[str]]:
+    """The tabulars it takes at this size, as lines."""
+    columns = table.columns[grouped:]
+    cells = [[row[place + grouped] for row in table.rows] for place in range(len(columns))]
+    kinds = [_kind(column, own, small) for column, own in zip(columns, cells, strict=True)]
+    widths = [
+        column_width(column.title, own, kind == _PARAGRAPH, small)
+        for column, own, kind in zip(columns, cells, kinds, strict=True)
     ]
+    named = next((place for place, column in enumerate(columns) if column.numeric), len(columns))
+    keys = min(named, MOST_KEYS, max(0, len(columns) - 1))
+    found = pieces(widths, keys, LINE, BETWEEN_SMALL if small else BETWEEN)
+    return [
+        _piece(table, grouped, [columns[n] for n in some], [kinds[n] for n in some], some, small)
+        for some in found
+    ]
+
+
+def _piece(
+    table: Table,
+    grouped: bool,
+    columns: Sequence[Column],
+    kinds: Sequence[str],
+    places: Sequence[int],
+    small: bool,
+) -> list[str]:
+    head = " & ".join(_head(column.title, kind, small) for column, kind in zip(columns, kinds, strict=True))
+    layout = "".join("r" if kind == "r" else "l" for kind in kinds)
+    lines = [rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}", r"\toprule", rf"{head} \\"]
     scene = None
     if not grouped:
         lines.append(r"\midrule")
-    for row in rows:
+    for row in table.rows:
         if grouped and row[0] != scene:
             scene = row[0]
-            lines += [
-                r"\midrule",
-                rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{escape(scene)}}}}} \\",
-            ]
-        cells = (_cell(cell, kind) for cell, kind in zip(row[grouped:], kinds, strict=True))
-        lines.append(rf"{' & '.join(cells)} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+            told = rf"\textit{{{escape(scene)}}}"
+            if width(scene) * (SMALL if small else 1.0) > 0.9 * LINE:
+                told = rf"\parbox[t]{{{0.95 * LINE:.0f}pt}}{{\raggedright {told}\strut}}"
+            lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{{told}}} \\"]
+        own = (_cell(row[n + grouped], kind, small) for n, kind in zip(places, kinds, strict=True))
+        lines.append(rf"{' & '.join(own)} \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def escape(text: str) -> str:
@@ -118,15 +162,15 @@ def _letters(text: str) -> Iterator[str]:
             yield f"[U+{ord(letter):04X}]"
 
 
-def _kind(column: Column, cells: Sequence[str]) -> str:
+def _kind(column: Column, cells: Sequence[str], small: bool) -> str:
     if column.numeric:
         return "r"
-    return _PARAGRAPH if max(map(len, cells), default=0) > LONG else "l"
+    return _PARAGRAPH if max(map(len, cells), default=0) > (LONG_SMALL if small else LONG) else "l"
 
 
-def _head(title: str, kind: str) -> str:
+def _head(title: str, kind: str, small: bool) -> str:
     """Long heads on several lines, above each other."""
-    lines = textwrap.wrap(" ".join(title.split()), HEAD) or [""]
+    lines = textwrap.wrap(" ".join(title.split()), HEAD_SMALL if small else HEAD) or [""]
     if len(lines) == 1:
         return escape(lines[0])
     side = "r" if kind == "r" else "l"
@@ -134,9 +178,21 @@ def _head(title: str, kind: str) -> str:
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}"
 
 
-def _cell(text: str, kind: str) -> str:
-    told = re.sub(r"(?<=\d) \\%", r"\\,\\%", _powers(text))
-    return rf"\parbox[t]{{4cm}}{{\raggedright {told}\strut}}" if kind == _PARAGRAPH else told
+def _cell(text: str, kind: str, small: bool) -> str:
+    if kind != _PARAGRAPH:
+        return _percents(_powers(text))
+    told = _percents(" ".join(r"\allowbreak{}".join(map(_powers, _bits(word))) for word in text.split()))
+    return rf"\parbox[t]{{{'3cm' if small else '4cm'}}}{{\raggedright {told}\strut}}"
+
+
+def _percents(told: str) -> str:
+    return re.sub(r"(?<=\d) \\%", r"\\,\\%", told)
+
+
+def _bits(word: str) -> list[str]:
+    """Parts of a long word between which a line may end: after `_` and `/`, and of what is left longer than
+    that anywhere."""
+    return re.findall(rf"[^_/]{{1,{LONGEST_WORD}}}[_/]?|[_/]", word) if len(word) > LONGEST_WORD else [word]
 
 
 def _powers(text: str) -> str:

@@ -1,6 +1,7 @@
 """The page: findings -> HTML with style, scripts and data inside."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,6 +10,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from orchestrator.report.codes import MARKS, mark
 from orchestrator.report.findings import Findings
@@ -22,6 +24,7 @@ from orchestrator.wording import count, duration, printable
 # Joined, in this order, into one scope of the page; a new chart form is one file and one name here.
 SCRIPTS = (
     "reader",
+    "narrow",
     "core",
     "pareto",
     "targets",
@@ -38,6 +41,7 @@ SCRIPTS = (
     "live",
     "main",
 )
+_TIME = re.compile(r"(?<=\d) (?=(?:s|min|h|d)\b)")
 # plotly.js's bundle of scatter, bar and pie charts; `make plotly` says where it comes from.
 PLOTLY = "plotly-basic.min.js"
 STYLES = ("report", "circuits", "live")
@@ -77,6 +81,7 @@ def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Sectio
         finalize=_shown,
     )
     environment.filters["plain"] = plain
+    environment.filters["broken"] = broken
     template = environment.from_string((assets / "report.html.jinja").read_text("utf-8"))
     sections = sections_of(findings) if sections is None else sections
     charts = {chart.chart_id: {"form": chart.form, "data": plain(chart.data)} for chart in _charts(sections)}
@@ -99,6 +104,13 @@ def page(findings: Findings, refresh_seconds: int = 0, sections: Sequence[Sectio
 def _shown(value: Any) -> Any:
     """What the template writes: names from outside must not turn the text after them round."""
     return printable(value) if type(value) is str else value
+
+
+def broken(cell: str) -> Markup:
+    """A cell of a table whose lines end where a reader would end them: a number keeps its unit of time, a
+    name in a narrow column breaks after its underscores."""
+    timed = _TIME.sub("\u00a0", printable(cell))
+    return Markup(str(escape(timed)).replace("_", "_<wbr>"))
 
 
 def _script(assets: Traversable) -> str:

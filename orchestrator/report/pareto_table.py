@@ -9,9 +9,11 @@ from orchestrator.records.results import Results
 from orchestrator.report.metric_words import words
 from orchestrator.report.scenes import Curve, curves, titles
 from orchestrator.report.thinning import evenly
+from orchestrator.statistics.pareto import leaders
 from orchestrator.wording import count, headline, percent, significant
 
-# Lines per method: the budgets at which the median over seeds improves, evenly thinned to these.
+# Lines per method: the budgets at which the median over seeds improves, by more than rounding can, evenly
+# thinned to these.
 LINES = 6
 WIDTH = 80
 SHORTEST_NAME = 16  # columns that a method's name has at least; a longer one goes on in the next lines
@@ -86,8 +88,7 @@ def _numbers(curve: Curve) -> list[Sequence[str]]:
     bands = curve.bands
     if not len(bands.budgets):
         return [("–", "–", "no finite divergence", "–")]
-    better = bands.median < np.minimum.accumulate(np.concatenate(([np.inf], bands.median)))[:-1]
-    places = evenly(np.flatnonzero(better).tolist() or [0], LINES)
+    places = evenly(leaders(bands.median, curve.rounding).tolist() or [0], LINES)
     rows = []
     for place in places:
         budget = int(bands.budgets[place])

@@ -4,7 +4,7 @@ Circuits are chosen on the validation examples and reported on the test examples
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,15 @@ from orchestrator.statistics.pareto import (
     Floats,
     Ints,
     bands,
+    best_within,
     edge_budgets,
     front,
     hypervolume,
     log_kept,
+    seed_choices,
     sparsest_within,
 )
+from trainers.evaluation.faithfulness import ROUNDING
 from trainers.result import IN_SAMPLE
 
 DISTINCTIONS = {
@@ -75,12 +78,22 @@ class Curve:
     test: Floats
     seeds: Ints
     empty: float  # test divergence of the empty circuit: the top of the reference box
+    in_sample: bool  # some circuit was tested on examples that it was trained on
+
+    @property
+    def rounding(self) -> float:
+        """What float32 may make of two equal divergences: up to so much is no difference, wherever circuits
+        or methods are told apart."""
+        return ROUNDING * abs(self.empty) if np.isfinite(self.empty) else 0.0
 
     @cached_property
     def front(self) -> Ints:
         """Row indices of the circuits that no other dominates on validation, fewest edges first."""
-        total = self.scene.num_edges_total
-        return front(np.column_stack((log_kept(self.num_edges, total), self.validation)))
+        return self._front(np.arange(len(self.rows)))
+
+    def _front(self, own: Ints) -> Ints:
+        costs = np.column_stack((log_kept(self.num_edges, self.scene.num_edges_total), self.validation))
+        return own[front(costs[own], self.rounding)]
 
     @cached_property
     def hypervolume(self) -> float:
@@ -93,9 +106,11 @@ class Curve:
     @cached_property
     def seed_fronts(self) -> list[Ints]:
         """Row indices of each seed's own front, in the order of `all_seeds`."""
-        costs = np.column_stack((log_kept(self.num_edges, self.scene.num_edges_total), self.validation))
-        owns = (np.flatnonzero(self.seeds == seed) for seed in self.all_seeds)
-        return [own[front(costs[own])] for own in owns]
+        return [self.seed_front(seed) for seed in self.all_seeds]
+
+    def seed_front(self, seed: int) -> Ints:
+        """Row indices of a seed's own front on validation, fewest edges first."""
+        return self._front(np.flatnonzero(self.seeds == seed))
 
     @cached_property
     def hypervolumes(self) -> Floats:
@@ -122,13 +137,33 @@ class Curve:
         return [found for found in map(self._knee, self.seed_fronts) if found is not None]
 
     def _knee(self, rows: Ints) -> int | None:
-        found = knee(log_kept(self.num_edges, self.scene.num_edges_total)[rows], self.validation[rows])
+        x = log_kept(self.num_edges, self.scene.num_edges_total)[rows]
+        found = knee(x, self.validation[rows], self.rounding)
         return None if found is None else int(rows[found.index])
 
     @cached_property
     def bands(self) -> Bands:
         budgets = edge_budgets(self.scene.num_edges_total, self.num_edges)
-        return bands(self.num_edges, self.validation, self.test, self.seeds, budgets)
+        return bands(self.test, self.choices(budgets), budgets)
+
+    def choices(self, budgets: Ints) -> Ints:
+        """The row of each seed's best circuit by validation of at most so many edges, [seeds, budgets], in
+        the order of `all_seeds`; -1 for none."""
+        return seed_choices(self.num_edges, self.validation, self.seeds, budgets, self.rounding)
+
+    def best_of_seed(self, seed: int, budget: int) -> int | None:
+        """One of `choices`; None for none."""
+        own = np.flatnonzero(self.seeds == seed)
+        found = best_within(self.num_edges[own], self.validation[own], np.array([budget]), self.rounding)
+        return None if found[0] < 0 else int(own[found[0]])
+
+    def nearest_of_seed(self, seed: int, budget: int) -> int | None:
+        """Like `best_of_seed`, but of a seed without a circuit so small the sparsest one on its front."""
+        best = self.best_of_seed(seed, budget)
+        if best is not None:
+            return best
+        own = self.seed_front(seed)
+        return int(own[0]) if len(own) else None
 
     @cached_property
     def all_seeds(self) -> list[int]:
@@ -156,9 +191,12 @@ def curves(results: Results) -> dict[Scene, list[Curve]]:
         scene = Scene(**{field.name: row[field.name] for field in fields(Scene)})
         groups.setdefault((scene, row["method"]), []).append(row)
     empties = _empty_divergences(groups)
+    columns = results.trials.select(["trial_id", "in_sample"]).to_pylist()
+    seen = {row["trial_id"] for row in columns if row["in_sample"]}
     scenes: dict[Scene, list[Curve]] = {}
     for (scene, method), rows in sorted(groups.items(), key=lambda item: item[0]):
-        scenes.setdefault(scene, []).append(_curve(scene, method, rows, empties[scene]))
+        in_sample = any(row["trial_id"] in seen for row in rows)
+        scenes.setdefault(scene, []).append(_curve(scene, method, rows, empties[scene], in_sample))
     return scenes
 
 
@@ -173,7 +211,9 @@ def _empty_divergences(groups: Mapping[tuple[Scene, str], Sequence[Mapping[str, 
     return {scene: float(np.median(values)) if values else float("nan") for scene, values in finite.items()}
 
 
-def _curve(scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: float) -> Curve:
+def _curve(
+    scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: float, in_sample: bool
+) -> Curve:
     def floats(name: str) -> Floats:
         return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
@@ -181,15 +221,15 @@ def _curve(scene: Scene, method: str, rows: Sequence[Mapping[str, Any]], empty: 
         return np.array([row[name] for row in rows], dtype=np.int64)
 
     validation, test = floats("divergence_validation"), floats("divergence_test")
-    return Curve(scene, method, rows, ints("num_edges"), validation, test, ints("seed"), empty)
+    return Curve(scene, method, rows, ints("num_edges"), validation, test, ints("seed"), empty, in_sample)
 
 
-def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
+def titles(scenes: Mapping[Scene, Sequence[Curve]]) -> dict[Scene, str]:
     """A short title for each scene: model and task, how many examples with which options where the task
-    has any, an ablation that is not the usual one, and whatever else tells the scenes apart."""
-    scenes = list(scenes)
+    has any, whether a test is in-sample, an ablation that is not the usual one, and whatever else tells the
+    scenes apart."""
     told: dict[Scene, str] = {}
-    for scene in scenes:
+    for scene, group in scenes.items():
         rivals = [other for other in scenes if (other.model, other.task) == (scene.model, scene.task)]
         model, task = _letters(scene.model), _letters(scene.task)
         both = f"{scene.model}, {scene.task}"
@@ -198,7 +238,8 @@ def titles(scenes: Iterable[Scene]) -> dict[Scene, str]:
         drawn = scene.test_set.partition(DRAWN_WITH)
         if drawn[1] and "test_set" not in differing:
             parts.append(drawn[0])
-        if scene.test_set.endswith(IN_SAMPLE) and "test_set" not in differing:
+        told_by_name = scene.test_set.endswith(IN_SAMPLE) and "test_set" in differing
+        if any(curve.in_sample for curve in group) and not told_by_name:
             parts.append(IN_SAMPLE.removeprefix(", "))
         if scene.ablation != USUAL_ABLATION:
             differing.add("ablation")

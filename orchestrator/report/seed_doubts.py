@@ -1,15 +1,16 @@
 """What may be wrong with a curve's seeds: tried unequally often, or at odds about the edges."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from orchestrator.report.doubt import Doubt
-from orchestrator.report.kept import KeptEdges, best_of_seed
+from orchestrator.report.kept import KeptEdges
 from orchestrator.report.scenes import Curve
 from orchestrator.report.thinning import evenly
 from orchestrator.statistics.consensus import iou_by_chance, iou_matrix
-from orchestrator.wording import significant
+from orchestrator.statistics.pareto import Ints
+from orchestrator.wording import count, significant
 
 # Mean IoU of the seeds' circuits below which they disagree, and the largest circuits that are compared.
 AGREEING_IOU = 0.5
@@ -35,6 +36,34 @@ def unequal_tries(curve: Curve, where: str) -> Iterator[Doubt]:
     yield Doubt(where, text, "Run the missing trials, or report one setting (or sweep) at a time.")
 
 
+def overlap_of_faithful(curve: Curve, where: str, kept: KeptEdges, epsilon: float) -> Iterator[Doubt]:
+    """Seeds whose sparsest faithful circuits have few edges in common."""
+    rows = [curve.rows[index] for index in curve.sparsest(epsilon).values()]
+    found = (kept.edges(row) for row in rows if row["num_edges"] <= COMPARED_EDGES)
+    circuits = [edges for edges in found if edges is not None and len(edges)]
+    mean = _mean_overlap(circuits, kept)
+    if mean < AGREEING_IOU:
+        size = int(np.median([len(edges) for edges in circuits]))
+        chance = iou_by_chance(size, size, curve.scene.num_edges_total)
+        text = (
+            f"Seeds disagree on the edges: the sparsest faithful circuits of {len(circuits)} seeds overlap "
+            f"by {significant(mean, 2)} on average (IoU; circuits of {size:,} random edges: "
+            f"{significant(chance, 2)})."
+        )
+        ids = sorted({row["trial_id"] for row in rows})
+        yield Doubt(where, text, "Go by the edges that most seeds keep, not by one circuit.", ids)
+
+
+def _mean_overlap(circuits: Sequence[Ints], kept: KeptEdges) -> float:
+    """The mean IoU of all pairs; 1 where there is none."""
+    if len(circuits) < 2:
+        return 1.0
+    members = np.zeros((len(circuits), len(kept.names)), dtype=bool)
+    for number, edges in enumerate(circuits):
+        members[number, edges] = True
+    return float(iou_matrix(members)[np.triu_indices(len(circuits), 1)].mean())
+
+
 def overlap_by_size(curve: Curve, where: str, kept: KeptEdges, epsilon: float) -> Iterator[Doubt]:
     """Seeds whose circuits of one size have few edges in common, at other sizes than those of the sparsest
     faithful circuits."""
@@ -44,21 +73,16 @@ def overlap_by_size(curve: Curve, where: str, kept: KeptEdges, epsilon: float) -
     sizes = sizes[(sizes > 0) & (sizes <= COMPARED_EDGES) & (sizes < total) & ~np.isin(sizes, told_already)]
     told: dict[str, None] = {}
     for budget in evenly(sizes.tolist(), LOOKED_AT):
-        rows = [best_of_seed(curve, seed, budget) for seed in curve.all_seeds]
+        rows = [curve.best_of_seed(seed, budget) for seed in curve.all_seeds]
         near = [row for row in rows if row is not None and 2 * curve.num_edges[row] >= budget]
         circuits = [
             edges for row in near if (edges := kept.edges(curve.rows[row])) is not None and len(edges)
         ]
-        if len(circuits) < 2:
-            continue
-        members = np.zeros((len(circuits), len(kept.names)), dtype=bool)
-        for number, edges in enumerate(circuits):
-            members[number, edges] = True
-        mean = float(iou_matrix(members)[np.triu_indices(len(circuits), 1)].mean())
+        mean = _mean_overlap(circuits, kept)
         if mean < AGREEING_IOU:
             size = int(np.median([len(edges) for edges in circuits]))
             chance = significant(iou_by_chance(size, size, total), 2)
-            told[f"{significant(mean, 2)} at {budget:,} edges (by chance {chance})"] = None
+            told[f"{significant(mean, 2)} at {count(budget, 'edge')} (by chance {chance})"] = None
     if told:
         text = f"Seeds disagree on the edges of circuits of one size: mean IoU {', '.join(told)}."
         yield Doubt(where, text, "Go by the edges that most seeds keep (Consensus), not by one circuit.")

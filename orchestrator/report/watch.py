@@ -89,7 +89,7 @@ def watch(
         started = time.monotonic()
         try:
             try:
-                results = Results.load(sources, known)
+                results = Results.load(sources, known=known)
                 standing = Standing.of(results)
                 stamps = {place: record.stamp for place, record in known.items()}
                 seen = (results.sweeps, results.problems, stamps, results.trials.num_rows, standing.is_final)

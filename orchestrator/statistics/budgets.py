@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trainers.evaluation.faithfulness import ROUNDING
+
 TOLERANCES = (0.10, 0.05, 0.01)
-# f comes from float32 means: a value this close beyond the tolerance is within it.
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class FaithfulFrom:
 def faithful_from(budgets: ArrayLike, f: ArrayLike, tolerance: float) -> FaithfulFrom:
     """Of one curve: `budgets` [n] in edges and upwards, `f` [n] at each.
 
-    An f that is not finite is not within the tolerance, unless none is finite: then it is undefined
-    (full model and empty circuit agree) or was not measured.
+    An f beyond the tolerance by no more than float32 rounding is within it. An f that is not finite is not,
+    unless none is finite: then it is undefined (full model and empty circuit agree) or was not measured.
     """
     sizes, values = np.asarray(budgets, dtype=np.int64), np.asarray(f, dtype=np.float64)
     if not np.isfinite(values).any():

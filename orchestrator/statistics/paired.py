@@ -6,13 +6,15 @@ budget at which every seed of both has a circuit to the largest size that both w
 mean over that range is taken over the logarithm of the budget, exactly, since curves are steps.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, Interval, over_both, over_examples, over_seeds
-from orchestrator.statistics.pareto import Floats, Ints, best_within, edge_budgets
+from orchestrator.statistics.pareto import Floats, Ints, edge_budgets
 from orchestrator.statistics.permutation import Significance, sign_flip_test, split_test
 
 
@@ -68,17 +70,6 @@ def common_budgets(num_edges_total: int, sizes: Sequence[Ints], seeds: Sequence[
     return budgets[(budgets >= low) & (budgets <= high)]
 
 
-def chosen(num_edges: Ints, validation: Floats, seeds: Ints, budgets: Ints) -> tuple[Ints, Ints]:
-    """The seeds [seeds] and the index of each one's circuit at each budget, [seeds, budgets]; -1 for none."""
-    names = np.unique(seeds)
-    rows = np.full((len(names), len(budgets)), -1, dtype=np.int64)
-    for place, name in enumerate(names):
-        own = np.flatnonzero(seeds == name)
-        best = best_within(num_edges[own], validation[own], budgets)
-        rows[place, best >= 0] = own[best[best >= 0]]
-    return names, rows
-
-
 def log_weights(budgets: Ints) -> Floats:
     """Each budget's share of the logarithmic range: what lies from it to the next. The last has none,
     unless it is the only one."""
@@ -86,6 +77,13 @@ def log_weights(budgets: Ints) -> Floats:
         return np.ones(1)
     widths = np.append(np.diff(np.log(budgets)), 0.0)
     return widths / widths.sum()
+
+
+def weighted_mean(values: ArrayLike, weights: Floats) -> float:
+    """The mean of `values` [budgets]. Weights that sum to 1 in all digits do not in double precision, so that
+    a plain sum of shares can be 1.0000000000000002; of exactly rounded sums (Shewchuk 1997, math.fsum), each
+    of parts of the other's, none exceeds the other: the mean of shares is a share."""
+    return math.fsum(np.asarray(values, dtype=np.float64) * weights) / math.fsum(weights)
 
 
 def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) -> Comparison:
@@ -114,8 +112,8 @@ def compare(one: Sample, other: Sample, weights: Floats, rounding: float = 0.0) 
         at_budgets=at_budgets,
         by_seed=by_seed,
         differing=int((np.abs(by_seed) > rounding).sum()),
-        better=float(weights[at_budgets < -rounding].sum()),
-        worse=float(weights[at_budgets > rounding].sum()),
+        better=weighted_mean(at_budgets < -rounding, weights),
+        worse=weighted_mean(at_budgets > rounding, weights),
         seeds=seeds,
         examples=examples,
         both=both,

@@ -69,12 +69,17 @@ class Method(Spec):
 
     `version` goes into every trial id: raise it when the same fields give other circuits.
     `uses_seed` is False for a method whose circuits do not depend on the trial's seed; the plan
-    then runs it once instead of once per seed.
+    then runs it once instead of once per seed. `chance` is True for a floor whose circuits the seed alone
+    decides; `trains_gates` for a method that leaves a histogram of its gates; `cuts_single_edges` is False
+    for one that cuts many together.
     """
 
     version: ClassVar[int]
     label: ClassVar[str]  # the word in plots and tables
     uses_seed: ClassVar[bool] = True
+    chance: ClassVar[bool] = False
+    trains_gates: ClassVar[bool] = False
+    cuts_single_edges: ClassVar[bool] = True
     smoke: ClassVar[Mapping[str, Any]] = {}  # see Spec.cut: for a run that only shows that all parts work
 
     variant: str = Field(

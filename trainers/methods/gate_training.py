@@ -48,6 +48,7 @@ def gate_histogram(gates: Float[Tensor, " edges"]) -> tuple[int, ...]:
 class GateTraining(Method):
     """The common fields of methods that train gates, and the training."""
 
+    trains_gates: ClassVar[bool] = True
     smoke: ClassVar[Mapping[str, Any]] = {
         "steps": 6, "warmup_steps": 4, "lr_warmup_steps": 2, "gate_samples": 2, "batch_size": 4,
         "path_points": 3,
@@ -308,7 +309,9 @@ class GateTraining(Method):
                 continue
             tolerance = max(0.005, 0.5 * self.smallest_cut(circuit) / circuit.graph.num_edges)
             if abs(circuit.sparsity - target) > tolerance:
-                warnings.append(
+                side = "overshot" if circuit.sparsity > target else "not reached"
+                told = (
                     f"target sparsity {target:g} did not bind: the final circuit's is {circuit.sparsity:.4f}"
                 )
+                warnings.append(f"{told} ({side})")
         return tuple(warnings)

@@ -26,6 +26,7 @@ class NodePruning(GateTraining):
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "node pruning"
+    cuts_single_edges: ClassVar[bool] = False
 
     name: Literal["node_pruning"] = "node_pruning"
     edge_rule: Literal["both_ends", "writer"] = Field(

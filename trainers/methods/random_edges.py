@@ -19,6 +19,7 @@ class RandomEdges(Ranking):
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "random"
+    chance: ClassVar[bool] = True
 
     name: Literal["random"] = "random"
 

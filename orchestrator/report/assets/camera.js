@@ -2,7 +2,10 @@
 const ZOOM = { least: 0.05, most: 4, step: 1.3 };
 const BUTTONS = 34; // pixels at the top that stay free for the buttons
 const PAPER = { wide: 690, high: 860 }; // pixels of a page between its margins
-const READABLE = 0.55; // the least scale at which a drawing starts
+const READABLE = 0.7; // the least scale at which a drawing starts
+// Pixels of a node's name: of the drawing, so much that the screen shows `seen`, as far as its box has room; below
+// `hidden` on the screen it is left out.
+const LETTERS = { least: 11, most: 13.5, seen: 9.5, hidden: 7 };
 
 // `stage` holds an <svg> with one <g class="camera">. `bounds()` gives the drawing's {x, y, width, height};
 // `moved` hears of every new {scale, x, y}.
@@ -11,9 +14,19 @@ function camera(stage, bounds, moved) {
   const view = { scale: 1, x: 0, y: 0, fitted: null };
   const apply = () => {
     world.setAttribute("transform", `translate(${view.x.toFixed(2)} ${view.y.toFixed(2)}) scale(${view.scale.toFixed(4)})`);
-    picture.classList.toggle("far", view.scale < 0.42);
+    picture.style.setProperty("--letters", `${Math.min(LETTERS.most, Math.max(LETTERS.least, LETTERS.seen / view.scale)).toFixed(2)}px`);
+    picture.classList.toggle("far", view.scale * LETTERS.most < LETTERS.hidden);
     stage.classList.toggle("moved", view.fitted === null);
+    pinRows((6 - view.x) / view.scale);
     moved(view);
+  };
+  // The names of rows that would be cut at the left stand at the edge, over what is drawn there.
+  const pinRows = (edge) => {
+    for (const row of world.querySelectorAll(".row")) {
+      const own = Number(row.dataset.x), cut = own - LABELS < edge;
+      row.setAttribute("x", cut ? edge : own);
+      row.setAttribute("text-anchor", cut ? "start" : "end");
+    }
   };
   const fit = () => {
     const { x, y, width, height } = bounds(), wide = stage.clientWidth, high = stage.clientHeight - BUTTONS;
@@ -90,7 +103,21 @@ function camera(stage, bounds, moved) {
   };
   // A place of the stage, in the drawing's own units.
   const inside = (x, y) => [(x - view.x) / view.scale, (y - view.y) / view.scale, view.scale];
-  return { inside, paper, fit, start, zoom, reveal, settle: () => (view.fitted ?? apply)() };
+  // What is in the middle and how large, once the reader has moved it, or that all of it is shown; and back to that.
+  const standing = () => {
+    const { scale, x, y, fitted } = before ?? view;
+    if (fitted) return fitted === fit ? "all" : null;
+    return { scale, x: (stage.clientWidth / 2 - x) / scale, y: (stage.clientHeight / 2 - y) / scale };
+  };
+  const stand = (was) => {
+    if (was === "all") fit();
+    else if (was && [was.scale, was.x, was.y].every(Number.isFinite)) {
+      const scale = Math.min(ZOOM.most, Math.max(ZOOM.least, was.scale));
+      Object.assign(view, { scale, x: stage.clientWidth / 2 - scale * was.x, y: stage.clientHeight / 2 - scale * was.y, fitted: null });
+      apply();
+    }
+  };
+  return { inside, paper, fit, start, standing, stand, zoom, reveal, settle: () => (view.fitted ?? apply)() };
 }
 
 // One pointer drags, two pinch. A press that hardly moves stays a click.

@@ -143,11 +143,11 @@ function fillList(parts, open, found, dense) {
     loose ? `${many(loose, "kept edge")} on no path from an embedding to the output, not drawn.` : "",
     found.circuit.n && found.circuit.scores ? "Columns: score" + (found.circuit.onSeeds ? ", seeds that keep it." : ".") : "",
   ].join(" ").trim();
-  parts.legend.textContent = dense ? "Too many lines to mark: the list tells what changes. Point at a line or a node." + (ranks(found.circuit) ? " Wide: high score." : "") : {
+  parts.legend.textContent = {
     changes: "Haloed (+): appears here. Dashed grey (−): vanished.",
-    known: "Solid (✓): in the known circuit. Dashed: not in it. Dotted (✗): in it, missing here.",
+    known: `Solid (✓): in the known circuit. Dashed: not in it. ${dense ? "Dashed grey" : "Dotted"} (✗): in it, missing here.`,
     nothing: "",
-  }[look.mark] + (ranks(found.circuit) ? " Wide: high score." : "");
+  }[look.mark] + (dense ? " Point at a line or a node." : "") + (ranks(found.circuit) ? " Wide: high score." : "");
 }
 
 // A circuit the page has no room for: how many edges lead from layer to layer, and from kind to kind.

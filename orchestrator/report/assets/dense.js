@@ -1,6 +1,7 @@
 // Circuits of more edges than can be told apart as lines of their own: nodes on a grid, edges on a canvas.
 const CHUNK = 100; // edges in one stroke: where strokes lie over each other, it gets darker
 const WHILE_MOVING = 3000, REST = 140; // edges drawn while the drawing moves, and milliseconds until all are
+const HALO = 7; // units of the drawing: the width of the glow of an edge that appears
 const GOLDEN = 0.618; // of a node's share of the row: the shift from one row to the next
 const REACH = 7; // pixels from an edge at which the pointer still means it
 
@@ -18,21 +19,25 @@ function gridGeometry(graph, edges) {
     left: -wide / 2 - UNIT, right: wide / 2 + UNIT, present, inside: [], dense: true };
 }
 
-// Edges with their ends, colours and widths, the highest scores first.
-function denseLines(place, shown, circuit) {
+// Edges with their ends, colours and widths, the highest scores first; marked as in a smaller drawing: what appears has
+// a halo, what vanished or is missing is thin and broken, and so, of the known circuit, is what is not in it.
+function denseLines(place, shown, circuit, mark) {
   const width = widths(circuit.scores), ranked = [...shown].sort((one, other) => other.score - one.score);
   const colours = Object.fromEntries(Object.keys(KIND_NAMES).map((kind) => [kind, ink(`--kind-${kind}`)]));
-  return ranked.map(({ edge, score }) => {
-    const [start, end] = edgeEnds(place, edge);
-    return { id: edge.id, x0: start.x, y0: start.y, x1: end.x, y1: end.y, colour: colours[edge.kind], wide: Math.round(2 * width(score)) / 2 };
+  return ranked.map(({ edge, score, marks }) => {
+    const [start, end] = edgeEnds(place, edge), ghost = marks.includes("vanished") || marks.includes("missing");
+    return { id: edge.id, x0: start.x, y0: start.y, x1: end.x, y1: end.y, ghost, halo: mark === "changes" && marks.includes("added"),
+      broken: ghost || (mark === "known" && marks.includes("other")), colour: ghost ? ink("--quiet") : colours[edge.kind],
+      wide: ghost ? 1 : Math.round(2 * width(score)) / 2 };
   });
 }
 
-// Lines of one colour and width, in pieces: [colour, width, path].
+// Lines of one look, in pieces, halos below all others.
 function denseStrokes(lines) {
   const groups = new Map();
-  for (const line of lines) {
-    const key = `${line.colour} ${line.wide}`, own = groups.get(key) ?? [];
+  const halos = lines.filter(({ halo }) => halo).map((line) => ({ ...line, colour: ink("--accent"), wide: HALO, glow: true, broken: false }));
+  for (const line of [...halos, ...lines]) {
+    const key = `${line.colour} ${line.wide} ${line.broken}`, own = groups.get(key) ?? [];
     if (own.length === 0 || own.at(-1).length >= CHUNK) own.push([]);
     own.at(-1).push(line);
     groups.set(key, own);
@@ -43,7 +48,8 @@ function denseStrokes(lines) {
       path.moveTo(x0, y0);
       path.bezierCurveTo(x0, (y0 + y1) / 2, x1, (y0 + y1) / 2, x1, y1);
     }
-    return { colour: chunk[0].colour, wide: chunk[0].wide, path };
+    const { colour, wide, broken, glow = false } = chunk[0];
+    return { colour, wide, broken, glow, path };
   });
 }
 
@@ -57,8 +63,9 @@ function densePainter(canvas) {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, wide, high);
     context.setTransform(view.scale * dots, 0, 0, view.scale * dots, view.x * dots, view.y * dots);
-    context.globalAlpha = (all.length > 30 ? 0.3 : 0.55) * (faint ? 0.35 : 1);
-    for (const { colour, wide: width, path } of strokes) {
+    for (const { colour, wide: width, broken, glow, path } of strokes) {
+      context.globalAlpha = (glow ? 0.16 : all.length > 30 ? 0.3 : 0.55) * (faint ? 0.35 : 1);
+      context.setLineDash(broken ? [6 / view.scale, 5 / view.scale] : []);
       context.strokeStyle = colour;
       context.lineWidth = Math.max(width, 0.6 / view.scale);
       context.stroke(path);
@@ -70,7 +77,8 @@ function densePainter(canvas) {
       all = denseStrokes(lines);
       faint = false;
       few = lines.length > WHILE_MOVING ? denseStrokes(lines.slice(0, WHILE_MOVING)) : all;
-      canvas.dataset.edges = lines.length;
+      const kept = lines.filter(({ ghost }) => !ghost);
+      Object.assign(canvas.dataset, { edges: kept.length, ghosts: lines.length - kept.length, halos: lines.filter(({ halo }) => halo).length });
       later(all);
     },
     move: (now) => {

@@ -123,7 +123,7 @@ function bands(place) {
     const node = place.present.find((one) => place.rowOf.get(one) === row);
     const layer = place.graph.nodes[node].layer;
     layers.set(layer, [...(layers.get(layer) ?? []), place.heights[row]]);
-    return svg("text", { class: "row", x: place.left - 10, y: -place.heights[row] + 4, "text-anchor": "end" }, place.graph.rows[level]);
+    return svg("text", { class: "row", x: place.left - 10, "data-x": place.left - 10, y: -place.heights[row] + 4, "text-anchor": "end" }, place.graph.rows[level]);
   });
   const tints = [...layers].filter(([layer]) => layer % 2 === 1 && !place.dense).map(([, heights]) => svg("rect", {
     class: "band", x: place.left - LABELS, y: -Math.max(...heights) - BOX, width: place.right - place.left + LABELS,

@@ -1,8 +1,9 @@
 // Puts the circuits view together: builds its controls, draws what is asked for, follows mouse and keyboard.
 function circuitsExplorer(home, data) {
   const open = openedCircuits(data), { look } = open;
-  lookAgain(open, remembered.circuits?.[home.id]);
-  keepers.push(() => ({ circuits: { ...remembered.circuits, [home.id]: lookedAt(open) } }));
+  const was = remembered.circuits?.[home.id];
+  lookAgain(open, was);
+  keepers.push(() => ({ circuits: { ...remembered.circuits, [home.id]: { ...lookedAt(open), camera: seen.standing() } } }));
   const parts = explorerParts(home, open);
   const painter = densePainter(parts.canvas);
   let found = null, place = null, pinned = null, drawn = new Map(), lines = [];
@@ -91,13 +92,13 @@ function circuitsExplorer(home, data) {
     const drawable = (entry) => !entry.loose && entry.edge.rises;
     const kept = found.kept.filter(drawable), ghosts = found.ghosts.filter(drawable);
     const dense = kept.length > data.drawn;
-    const edges = dense ? kept.map(({ edge }) => edge) : placingEdges(open, found);
+    const edges = dense ? [...kept, ...ghosts].map(({ edge }) => edge) : placingEdges(open, found);
     place = edges.length ? (dense ? gridGeometry : geometry)(open.graph(), edges) : null;
-    drawn = new Map([...(dense ? [] : ghosts), ...kept].map((entry) => [entry.edge.id, entry]));
+    drawn = new Map([...ghosts, ...kept].map((entry) => [entry.edge.id, entry]));
     const marks = look.mark === "known" ? "marks-known" : look.mark === "changes" ? "marks-changes" : "";
     parts.picture.setAttribute("class", `circuit-picture ${marks}`);
     parts.world.replaceChildren(...(place ? circuitPicture(place, kept, ghosts, circuit) : []));
-    lines = dense ? denseLines(place, kept, circuit) : [];
+    lines = dense ? denseLines(place, [...drawn.values()], circuit, look.mark) : [];
     painter.show(lines);
     parts.nothing.hidden = kept.length > 0;
     parts.nothing.textContent = circuit.n === 0 ? "This circuit keeps no edge." : found.kept.length ? "No kept edge lies on a path from an embedding to the output." : "The filters hide every edge.";
@@ -112,9 +113,12 @@ function circuitsExplorer(home, data) {
   };
   parts.changed = redraw;
   redraw();
+  // Another circuit than the one that was looked at is drawn elsewhere.
+  const now = lookedAt(open);
+  if (place && was && ["scene", "method", "seed", "trial", "point"].every((name) => was[name] === now[name])) seen.stand(was.camera);
   const recolour = () => {
     if (lines.length === 0) return;
-    lines = denseLines(place, [...drawn.values()], found.circuit);
+    lines = denseLines(place, [...drawn.values()], found.circuit, look.mark);
     painter.show(lines);
   };
   const print = (on) => {

@@ -11,7 +11,7 @@ from orchestrator.report.figures.curves import identity
 from orchestrator.report.figures.plot import Plot, Row
 from orchestrator.report.figures.style import ONE_COLUMN, STYLE, label, wrapped
 from orchestrator.report.findings import Findings
-from orchestrator.report.kept import KeptEdges, best_of_seed
+from orchestrator.report.kept import KeptEdges
 from orchestrator.report.panels.consensus import (
     Seeds,
     at_budget,
@@ -78,7 +78,7 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], kept: KeptEd
 
 def _seeds(curve: Curve, budget: int) -> Seeds:
     """The seeds that have a circuit, without reading it."""
-    having = tuple(seed for seed in curve.all_seeds if best_of_seed(curve, seed, budget) is not None)
+    having = tuple(seed for seed in curve.all_seeds if curve.best_of_seed(seed, budget) is not None)
     return Seeds(curve, budget, having, ())
 
 

@@ -27,7 +27,7 @@ from orchestrator.report.metric_words import measured_in
 from orchestrator.report.panels.curve_data import FLOOR, divergence_range
 from orchestrator.report.scenes import Curve, Scene
 from orchestrator.report.thinning import evenly
-from orchestrator.statistics.pareto import Bands, Floats, seed_choices
+from orchestrator.statistics.pareto import Bands, Floats
 
 # Circuits drawn of a curve, besides its front; points.parquet holds all.
 CIRCUITS = 300
@@ -105,7 +105,7 @@ def _seed_rows(curve: Curve, values: Floats, bands: Bands) -> Iterator[Row]:
     if len(curve.all_seeds) < 2:
         return
     sizes = bands.budgets[np.isin(bands.budgets, curve.num_edges) & np.isfinite(bands.median)]
-    chosen = seed_choices(curve.num_edges, curve.validation, curve.seeds, sizes)
+    chosen = curve.choices(sizes)
     for place, size in enumerate(sizes.tolist()):
         for row in chosen[chosen[:, place] >= 0, place].tolist():
             yield {

@@ -32,7 +32,7 @@ from orchestrator.report.figures.style import (
 from orchestrator.report.findings import SCENE_COLUMNS, Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.scenes import Curve, Scene
-from orchestrator.statistics.pareto import Floats, bands, edge_budgets
+from orchestrator.statistics.pareto import Floats, bands, edge_budgets, seed_choices
 
 # Within this of 1, a circuit's faithfulness is good; tinted in the figure.
 NEAR = 0.1
@@ -66,8 +66,9 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], metric: str)
         known = np.isfinite(values)
         if known.any():
             budgets = edge_budgets(scene.num_edges_total, curve.num_edges[known])
-            chosen = (curve.num_edges[known], curve.validation[known], values[known], curve.seeds[known])
-            rows += curve_rows(curve, values, bands(*chosen, budgets))
+            own = (curve.num_edges[known], curve.validation[known], curve.seeds[known])
+            choices = seed_choices(*own, budgets, curve.rounding)
+            rows += curve_rows(curve, values, bands(values[known], choices, budgets))
     rows += _ends(findings, scene, metric)
     slots = slots_of(findings, group)
     return Plot(

@@ -57,10 +57,11 @@ PANELS = (
         "fronts",
         "Pareto fronts",
         "The front holds the circuits that no other circuit of the same method beats in both edges and "
-        "validation divergence; the hypervolume is the share of the box from one edge to all edges (log "
-        "scale) and from 0 to the empty circuit's divergence that the front dominates on the test examples. "
-        "It also rewards tiny circuits that are only a little better than the empty one, so a method "
-        "evaluated at every small number of edges gains there: read it with the sparsest faithful circuit.",
+        "validation divergence, by more than float32 rounding can; the hypervolume is the share of the box "
+        "from one edge to all edges (log scale) and from 0 to the empty circuit's divergence that the front "
+        "dominates on the test examples. It also rewards tiny circuits that are only a little better than "
+        "the empty one, so a method evaluated at every small number of edges gains there: read it with the "
+        "sparsest faithful circuit.",
         has_circuits,
         fronts,
     ),
@@ -127,9 +128,9 @@ PANELS = (
         "targets",
         "Target and achieved sparsity",
         "The sparsity each final circuit was trained towards against the one it has; below a target of 1 "
-        "they should agree to 0.005, or to half an edge where that is more. A trial ends past its target "
-        "where edges cost nothing to cut (the "
-        "multipliers that grew while the target rose unwind slowly, and a closed gate gets no gradient), and "
+        "they should agree to 0.005, or to less than an edge where that is more. A trial ends past its "
+        "target where edges cost nothing to cut (the multipliers that grew while the target rose unwind "
+        "slowly, and a closed gate gets no gradient), and "
         "short of it where cutting more would cost too much. Circuits taken on the way are points as well, "
         "so curves and fronts do not depend on it.",
         has_targets,

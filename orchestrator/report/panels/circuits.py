@@ -9,7 +9,7 @@ from orchestrator.circuits.paths import Edge
 from orchestrator.report.codes import members
 from orchestrator.report.drawn import KINDS, ORIGINS, Graph, detail, drawing, layer_of, summary
 from orchestrator.report.findings import Findings
-from orchestrator.report.kept import KeptEdges, nearest_of_seed
+from orchestrator.report.kept import KeptEdges
 from orchestrator.report.metric_words import measured_in
 from orchestrator.report.panels.blocks import Block, CircuitsView, Paragraph
 from orchestrator.report.room import Held, Ref, Room, View, ref, room
@@ -40,7 +40,7 @@ def circuits(findings: Findings) -> Sequence[Block]:
     shown = [view for view in readable if view.rows]
     if lost:
         blocks.append(Paragraph(f"{count(len(lost), 'edge list')} could not be read.", quiet=True))
-    blocks += [Paragraph(told, quiet=True) for told in _left_out(given)]
+    blocks += [Paragraph(told, quiet=True) for told in _left_out(findings, given)]
     if not shown:
         blocks.append(Paragraph("No circuit to show: none on a front has a readable edge list."))
         return blocks
@@ -52,23 +52,40 @@ def circuits(findings: Findings) -> Sequence[Block]:
     return [*blocks, CircuitsView("circuits-view", "Circuits on the fronts", data)]
 
 
-def _left_out(given: Room) -> Iterable[str]:
+def _left_out(findings: Findings, given: Room) -> Iterable[str]:
     """What there was no room for, and how to see it."""
     start = "So that the page stays small"
     also = "circuit-sweep circuit show lists all edges of any circuit with their scores."
     for held, told in ((Held.SUMMARY, "only summarised"), (Held.EDGES, "without scores and stability")):
-        found = {
-            one: size for view in given.views for one, size in view.sizes.items() if given.held[one] == held
-        }
+        found: dict[str, dict[Ref, int]] = {}
+        for view in given.views:
+            sizes = {one: size.edges for one, size in view.sizes.items() if given.held[one] == held}
+            if sizes:
+                found.setdefault(_named(findings, view.curve), {}).update(sizes)
         if found:
-            sizes: dict[str, list[int]] = {}
-            for (method, _, _), (edges, _) in sorted(found.items(), key=lambda item: (item[0][0], item[1])):
-                sizes.setdefault(method, []).append(edges)
-            which = _some(f"{method} ({_some(map(count, own))} edges)" for method, own in sizes.items())
-            yield f"{start}, {count(len(found), 'circuit')} {told}: {which}. {also}"
+            number = sum(map(len, found.values()))
+            which = _some(
+                (
+                    f"{name} ({_some(map(count, sorted(sizes.values())))} edges)"
+                    for name, sizes in found.items()
+                ),
+                "; ",
+            )
+            yield f"{start}, {count(number, 'circuit')} {told}: {which}. {also}"
     if given.left_out:
-        which = _some((f"{view.curve.method}, seed {view.seed}" for view in given.left_out), "; ")
+        seeds: dict[str, list[str]] = {}
+        for view in given.left_out:
+            seeds.setdefault(_named(findings, view.curve), []).append(str(view.seed))
+        which = _some(
+            (f"{name}, seed{'s' * (len(own) > 1)} {_some(own)}" for name, own in seeds.items()), "; "
+        )
         yield f"{start}, {count(len(given.left_out), 'front')} of single seeds left out: {which}."
+
+
+def _named(findings: Findings, curve: Curve) -> str:
+    """The method, and its scene where there are several."""
+    title = findings.titles[curve.scene]
+    return f"{curve.method}, {title}" if len(findings.scenes) > 1 else curve.method
 
 
 def _some(names: Iterable[str], between: str = ", ") -> str:
@@ -170,7 +187,7 @@ def _circuit(
     told = {"n": len(edges)} | drawing(edges, graph)
     if held == Held.EDGES:
         return told
-    nearest = [nearest_of_seed(curve, seed, int(curve.num_edges[row])) for seed in curve.all_seeds]
+    nearest = [curve.nearest_of_seed(seed, int(curve.num_edges[row])) for seed in curve.all_seeds]
     found = [
         known if other == row else kept.edges(curve.rows[other]) for other in nearest if other is not None
     ]

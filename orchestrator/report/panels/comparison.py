@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.report.comparisons import ALL_PAIRS, TELLING_SEEDS, Pair, comparisons, is_fixed, rounding
+from orchestrator.report.comparisons import ALL_PAIRS, TELLING_SEEDS, Pair, comparisons
+from orchestrator.report.declared import is_fixed
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Paragraph, Table
@@ -77,7 +78,7 @@ def _differences(title: str, divergence: str, found: Sequence[Pair]) -> Table:
         if compared is None:
             rows.append([*row, *["–"] * 7])
             continue
-        least = rounding(pair.one)
+        least = pair.one.rounding
         row += [_p(pair), signed(compared.mean, least)]
         row += [_over_seeds(pair, compared.seeds), _ends(compared.examples, least)]
         row.append(_over_seeds(pair, compared.both) if compared.examples else "–")
@@ -104,7 +105,7 @@ def verdict(pair: Pair) -> str:
 def _over_seeds(pair: Pair, ends: Interval | None) -> str:
     if ends is None:
         return "–" if all(sample.fixed for sample in pair.samples) else "too few seeds"
-    return _ends(ends, rounding(pair.one))
+    return _ends(ends, pair.one.rounding)
 
 
 def _p(pair: Pair) -> str:
@@ -139,7 +140,7 @@ def _remarks(findings: Findings, group: Sequence[Curve], found: Sequence[Pair]) 
     reasons = dict.fromkeys(pair.no_examples for pair in found if pair.no_examples)
     if reasons:
         remarks.append(f"No interval over examples: {'; '.join(reasons)}.")
-    if any(curve_in_sample(findings, curve) for curve in group):
+    if any(curve.in_sample for curve in group):
         remarks.append("The test examples are the training examples: what differs here may not elsewhere.")
     single = [c.method for c in group if len(c.all_seeds) == 1 and not is_fixed(findings, c)]
     if single:
@@ -147,14 +148,9 @@ def _remarks(findings: Findings, group: Sequence[Curve], found: Sequence[Pair]) 
     return remarks
 
 
-def curve_in_sample(findings: Findings, curve: Curve) -> bool:
-    """Whether any of a curve's trials was tested on its training examples."""
-    return any(findings.trials[trial_id]["in_sample"] for trial_id in {row["trial_id"] for row in curve.rows})
-
-
 def _budgets(pair: Pair) -> Details:
     """The difference at single budgets, evenly spaced in the logarithm."""
-    (one, other), least = pair.samples, rounding(pair.one)
+    (one, other), least = pair.samples, pair.one.rounding
     places = _listed(pair.budgets)
     divergence = words(pair.one.scene.divergence)
     columns = [

@@ -8,7 +8,7 @@ import numpy as np
 
 from orchestrator.circuits.paths import Edge
 from orchestrator.report.findings import Findings
-from orchestrator.report.kept import KeptEdges, best_of_seed
+from orchestrator.report.kept import KeptEdges
 from orchestrator.report.panels.blocks import Block, Column, Details, Heading, Matrix, Paragraph, Table
 from orchestrator.report.panels.circuits import graph_key
 from orchestrator.report.scenes import Curve, Scene
@@ -117,7 +117,7 @@ def at_budget(curve: Curve, budget: int, kept: KeptEdges) -> Seeds:
     seeds: list[int] = []
     circuits: list[Ints] = []
     for seed in curve.all_seeds:
-        row = best_of_seed(curve, seed, budget)
+        row = curve.best_of_seed(seed, budget)
         edges = None if row is None else kept.edges(curve.rows[row])
         if edges is not None:
             seeds.append(seed)

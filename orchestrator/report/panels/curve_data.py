@@ -18,7 +18,7 @@ from orchestrator.report.scenes import Curve, Scene
 from orchestrator.report.slots import with_others
 from orchestrator.report.thinning import evenly
 from orchestrator.statistics.bootstrap import FEWEST_SEEDS, median_over_seeds
-from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, seed_choices, seed_values
+from orchestrator.statistics.pareto import Bands, Floats, Ints, bands, edge_budgets, values_at
 from trainers.evaluation.faithfulness import faithfulness
 from trainers.metrics import METRICS
 
@@ -183,7 +183,7 @@ def band_data(findings: Findings, curve: Curve, metrics: Sequence[str], most: in
 def _bands(curve: Curve, values: Floats, metric: str, budgets: Ints) -> Bands:
     """Bands of any metric: a chosen circuit whose value is not finite is infinitely bad."""
     sign = -1.0 if higher_is_better(metric) else 1.0
-    found = bands(curve.num_edges, curve.validation, sign * values, curve.seeds, budgets)
+    found = bands(sign * values, curve.choices(budgets), budgets)
     if sign > 0:
         return found
     return Bands(
@@ -201,7 +201,7 @@ def _over_seeds(curve: Curve, metric: str, budgets: Ints) -> tuple[Floats, Float
     """Ends of the interval of the median; a chosen circuit whose value is not finite is infinitely bad."""
     values = values_of(curve, metric)
     values = np.where(np.isfinite(values), values, -np.inf if higher_is_better(metric) else np.inf)
-    return median_over_seeds(seed_values(curve.num_edges, curve.validation, values, curve.seeds, budgets))
+    return median_over_seeds(values_at(values, curve.choices(budgets)))
 
 
 def _over_examples(
@@ -210,7 +210,7 @@ def _over_examples(
     """Ends of the interval over examples of the median over seeds; None where it is not known."""
     if len(curve.all_seeds) > 1:
         return examples_band(findings, curve, metric, budgets)
-    rows = seed_choices(curve.num_edges, curve.validation, curve.seeds, budgets)[0]
+    rows = curve.choices(budgets)[0]
     low, high = (values_of(curve, metric, f"{end}_test") for end in ("low", "high"))
     return low[rows], high[rows]
 

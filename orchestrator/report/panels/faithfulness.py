@@ -85,7 +85,7 @@ def smallest_budgets(curve: Curve, metric: str) -> dict[float, list[FaithfulFrom
     for seed in curve.all_seeds:
         own = np.flatnonzero((curve.seeds == seed) & np.isfinite(curve.validation))
         budgets = np.unique(curve.num_edges[own])
-        best = own[best_within(curve.num_edges[own], curve.validation[own], budgets)]
+        best = own[best_within(curve.num_edges[own], curve.validation[own], budgets, curve.rounding)]
         for tolerance in TOLERANCES:
             found[tolerance].append(faithful_from(budgets, f[best], tolerance))
     return found

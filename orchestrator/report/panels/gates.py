@@ -1,11 +1,13 @@
 """How binary the trained gates are: a gate between 0 and 1 is an edge that training did not decide on."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from orchestrator.report.declared import declares
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import (
     Block,
@@ -30,7 +32,14 @@ _GROUP = ("method", "model", "task", "test_set", "ablation", "edge_convention")
 
 
 def has_gates(findings: Findings) -> bool:
-    return any(row["gate_histogram"] for row in findings.trials.values())
+    """Also where gates were trained but not recorded: the panel says why there are none."""
+    return any(row["gate_histogram"] for row in findings.trials.values()) or bool(_lacking(findings))
+
+
+def _lacking(findings: Findings) -> list[Mapping[str, Any]]:
+    """Complete trials that trained gates and have no histogram: each has had one since it exists."""
+    complete = findings.with_status("complete")
+    return [row for row in complete if not row["gate_histogram"] and declares(row, "trains_gates")]
 
 
 def gates(findings: Findings) -> Sequence[Block]:
@@ -43,14 +52,21 @@ def gates(findings: Findings) -> Sequence[Block]:
         rows = groups[key]
         summary = f"{rows[0]['method']}, {findings.scene_title(rows[0])} ({count(len(rows), 'trial')})"
         blocks.append(Details(summary, _group(findings, number, summary, rows), open=number == 0))
-    gated = {key[0] for key in groups}
-    lacking = (
-        row for row in findings.trials.values() if row["method"] in gated and not row["gate_histogram"]
-    )
-    without = sum((row["steps"] or 0) > 1 for row in lacking)
-    if without:
-        blocks.append(Paragraph(f"{count(without, 'trial')} of several steps recorded no gates.", quiet=True))
+    lacking = _lacking(findings)
+    if lacking:
+        blocks.append(Paragraph(_told(findings, lacking), quiet=True))
     return blocks
+
+
+def _told(findings: Findings, lacking: Sequence[Mapping[str, Any]]) -> str:
+    """Which trials have no histogram, and why."""
+    numbers = Counter(f"{row['method'] or 'trial'}, {findings.scene_title(row)}" for row in lacking)
+    codes = sorted({row["code"] or "not recorded" for row in lacking})
+    which = "; ".join(f"{name} ({number:,})" for name, number in sorted(numbers.items()))
+    return (
+        f"{count(len(lacking), 'trial')} trained gates without recording how binary they were, as earlier "
+        f"versions of circuit-sweep did ({', '.join(codes)}): {which}."
+    )
 
 
 def _group(findings: Findings, number: int, summary: str, rows: Sequence[Mapping[str, Any]]) -> list[Block]:

@@ -71,7 +71,7 @@ def _summary(groups: Sequence[tuple[str, Curve, Sequence[Mapping[str, Any]]]]) -
         Column("Lowest sparsity", numeric=True),
         Column("Highest sparsity", numeric=True),
         Column("Largest distance", numeric=True),
-        Column(f"Off by more than {TOLERANCE} or half an edge", numeric=True),
+        Column(f"Off by more than {TOLERANCE} and at least an edge", numeric=True),
     ]
     rows = []
     for title, curve, finals in groups:
