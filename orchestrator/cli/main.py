@@ -158,8 +158,8 @@ def plan(spec: Path, runs: str, smoke: bool, address: str | None, probe: bool, a
         return
     click.echo(printable(terminal.plan_text(planned, cost, upload)))
     if planned.missing:
-        asked = (f" --address {address}" if address else "") + " --smoke" * smoke
-        click.echo(f"\nNext: circuit-sweep run {spec} --runs {runs}{asked}")
+        asked = [f"--address {address}"] * bool(address) + ["--smoke"] * smoke
+        click.echo(f"\nNext: circuit-sweep run {' '.join([str(spec), '--runs', runs, *asked])}")
 
 
 def _upload_bytes() -> int:
@@ -262,10 +262,9 @@ def submit(
     SweepSpec.load(spec, models=False)
     options = ["--tracking-uri", tracking_uri] if tracking_uri else []
     options += [text for trial_id in rerun for text in ("--rerun", trial_id)]
-    options += ["--retry-failed"] * retry_failed + ["--no-report"] * no_report
-    options += ["--max-hours", str(max_hours)] if max_hours else []
-    options += ["--wait"] * wait + ["--smoke"] * smoke + ["--verbose"] * verbose
+    options += ["--retry-failed"] * retry_failed + ["--no-report"] * no_report + ["--verbose"] * verbose
     options += ["--metrics-port", str(metrics_port)] if metrics_port is not None else []
+    options += ["--wait"] * wait + ["--smoke"] * smoke + (["--max-hours", str(max_hours)] if max_hours else [])
     sys.exit(send(spec, runs, address, options, wait=not no_wait, verbose=verbose, say=click.echo))
 
 
