@@ -264,7 +264,7 @@ def submit(
     options += [text for trial_id in rerun for text in ("--rerun", trial_id)]
     options += ["--retry-failed"] * retry_failed + ["--no-report"] * no_report + ["--verbose"] * verbose
     options += ["--metrics-port", str(metrics_port)] if metrics_port is not None else []
-    options += ["--wait"] * wait + ["--smoke"] * smoke + (["--max-hours", str(max_hours)] if max_hours else [])
+    options += ["--wait"] * wait + ["--smoke"] * smoke + ["--max-hours", str(max_hours)] * bool(max_hours)
     sys.exit(send(spec, runs, address, options, wait=not no_wait, verbose=verbose, say=click.echo))
 
 
