@@ -27,6 +27,7 @@ class Attempt(BaseModel):
     attempt: int
     owner: Owner
     started: str  # UTC, ISO 8601
+    given_back: str = ""  # UTC, when its lane left the trial at a checkpoint for another attempt
 
     @classmethod
     def last(cls, trial: Folder) -> Self | None:
@@ -49,3 +50,13 @@ class Attempt(BaseModel):
         attempt = cls(attempt=last.attempt + 1 if last else 1, owner=owner, started=started)
         trial.write("attempt.json", attempt.model_dump_json().encode())
         return attempt
+
+    @classmethod
+    def give_back(cls, trial: Folder) -> Self | None:
+        """Writes down that the latest attempt ended in order, without a result; returns it."""
+        last = cls.last(trial)
+        if last is None:
+            return None
+        ended = last.model_copy(update={"given_back": datetime.now(UTC).isoformat(timespec="seconds")})
+        trial.write("attempt.json", ended.model_dump_json().encode())
+        return ended

@@ -140,7 +140,7 @@ def _trial_status(trial: Folder, trial_id: str, runs: Folder, what: str) -> Tria
     return replace(
         known, what=what or _what(_read_json(trial, "spec.json")), phase=str(latest.get("phase", "")),
         step=latest.get("step"), total=latest.get("total"), last=values,
-        seconds_left=None if state == "waiting" else _trial_seconds_left(reports),
+        seconds_left=None if problem else _trial_seconds_left(reports),
         error=problem or (failed[-1].headline if failed else ""),
     )  # fmt: skip
 

@@ -144,8 +144,9 @@ def test_a_drained_node_gets_no_more_trials_and_no_other_node_loses_one(
     (others,) = after.values()
     assert sorted(attempt for _, attempt in others) == [1, 1, 1, 1, 2], "no other trial was restarted"
     assert (moved, 2) in others
-    (back,) = (event["trial"] for event in events(runs) if event["event"] == "trial_given_back")
-    assert back == moved
+    (back,) = (event for event in events(runs) if event["event"] == "trial_given_back")
+    assert (back["trial"], back["attempt"]) == (moved, 1)
+    assert back["cause"] == "its node was drained or excluded"
     done = {result.trial_id: result for result in results(runs, 5)}
     assert [result.status for result in done.values()] == ["complete"] * 5
     assert done[moved].execution["resumed_at"] >= 1

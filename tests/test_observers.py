@@ -65,7 +65,7 @@ def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
         metrics.on_result(first.trial_id, trial(first.trial_id, 0, []))
         metrics.on_result(second.trial_id, failed(second.trial_id))  # another driver's
         metrics.on_start(third.trial_id, third.spec)
-        metrics.on_given_back(third.trial_id)
+        metrics.on_given_back(third.trial_id, 1, "paused")
         page = urllib.request.urlopen(metrics.url, timeout=10).read().decode()
     finally:
         metrics.close()

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.records.results import Results
@@ -14,6 +15,7 @@ from orchestrator.report.panels.faithfulness import faithfulness
 from orchestrator.report.panels.fronts import fronts
 from orchestrator.report.summary import summary
 from orchestrator.statistics.bootstrap import over_examples
+from orchestrator.statistics.pareto import bands
 from tests.run_folders import TOTAL, Runs, point, small_sweep, trial
 from tests.test_panels_comparison import OFFSETS, add, group, pair, table, text
 
@@ -182,3 +184,25 @@ def test_runs_without_values_still_make_a_report(tmp_path: Path) -> None:
     assert (found["First"], found["Second"], found["Seeds"]) == ("edge pruning", "random", "2, paired")
     assert found["Which is better"] == "cannot tell (2 seeds, 6 needed)"
     assert found["p (corrected)"] == "0.50 (0.50)"
+
+
+def test_the_band_drawn_is_the_band_at_every_budget(tmp_path: Path) -> None:
+    """Five seeds of which mostly the worst or the best changes, so that the median stays."""
+    runs = Runs(tmp_path)
+    add(runs, "random", 0, {2: 0.9, 6: 0.8, 12: 0.75})
+    for seed in (1, 2, 3):
+        add(runs, "random", seed, {2: 0.5, 14: 0.1 * seed})
+    add(runs, "random", 4, {2: 0.4, 4: 0.3, 8: 0.2})
+    findings = Findings.of(Results.load([runs.folder]))
+    ((_, (curve,)),) = findings.scenes.items()
+    drawn = band_data(findings, curve, ["kl"], TOTAL)
+    every = np.arange(2, int(drawn["edges"][-1]) + 1)
+    whole = bands(curve.test, curve.choices(every), every)
+    at = np.searchsorted(drawn["edges"], every, side="right") - 1
+    expected = {
+        "median": whole.median, "low": whole.quartile_1, "high": whole.quartile_3,
+        "min": whole.minimum, "max": whole.maximum,
+    }  # fmt: skip
+    for name, values in expected.items():
+        assert drawn["values"][0][name][at] == pytest.approx(values, rel=1e-3), name
+    assert drawn["of"] == len(drawn["edges"])

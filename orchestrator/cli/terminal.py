@@ -57,6 +57,7 @@ def plan_json(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
             "node_hours": None if cost.unknown else cost.node_hours,
             "memory_bytes_per_rank": cost.memory_bytes,
             "disk_bytes": cost.disk_bytes,
+            "record_bytes": cost.record_bytes,
             "checkpoint_bytes": cost.checkpoint_bytes,
             "upload_bytes": upload_bytes,
         },
@@ -109,7 +110,8 @@ def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
     return [
         *lines,
         f"memory    {_size(cost.memory_bytes)} per rank",
-        f"disk      {_size(cost.disk_bytes)} for results, {_size(cost.checkpoint_bytes)} while trials run",
+        f"disk      {_size(cost.disk_bytes)} for results, {_size(cost.record_bytes)} for report and MLflow, "
+        f"{_size(cost.checkpoint_bytes)} while trials run",
     ]
 
 
@@ -130,7 +132,9 @@ def _sweep_lines(sweep: SweepStatus) -> list[str]:
         lines[-1] += f"; {lost} lost to machines, {sweep.own_failures} failed by themselves"
     if sweep.seconds_left != 0:
         lines[-1] += f"; time left: {left}"
-    shown = [trial for trial in sweep.trials if trial.state != "waiting" or trial.error]
+    shown = [
+        trial for trial in sweep.trials if trial.state != "waiting" or trial.error or trial.step is not None
+    ]
     if shown:
         rows = [(trial.trial_id, trial.state, trial.what, _progress(trial)) for trial in shown[-LINES:]]
         lines += ["", *table(("trial", "state", "what", "progress"), rows)]
@@ -154,7 +158,7 @@ def _what_next(sweep: SweepStatus) -> list[str]:
 
 def _progress(trial: TrialStatus) -> str:
     parts = []
-    if trial.state in ("running", "orphaned") and trial.step is not None:
+    if trial.state in ("running", "orphaned", "waiting") and trial.step is not None:
         parts.append(f"{trial.phase} {trial.step}/{trial.total}")
     for name, value in trial.last.items():
         if name == "sparsity":

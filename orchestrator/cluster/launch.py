@@ -137,9 +137,12 @@ class Launch(Observer):
                 if self.relay.over(trial_id, here=False):
                     del self.left[trial_id]
         if self.stop.why:
-            self._notice("stopped", self.stop.text or STOPPED_BY.get(self.stop.why, self.stop.why))
+            self._notice("stopped", self._why_stopped())
         else:
             self._notice("ended", f"{self.relay.complete} complete, {self.relay.failed} failed in this run")
+
+    def _why_stopped(self) -> str:
+        return self.stop.text or STOPPED_BY.get(self.stop.why, self.stop.why)
 
     def _may_start(self) -> bool:
         """False while paused, or while the cluster is too small and that may change."""
@@ -176,8 +179,9 @@ class Launch(Observer):
                 verbose=0,
             )
         self._order = None
+        cause = f"the sweep was stopped {self._why_stopped()}" if self.stop.why else "the sweep was paused"
         for trial_id in list(self.relay.running):
-            self.relay.given_back(trial_id)
+            self.relay.given_back(trial_id, cause)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
         """Decides what follows. A trial that is given up gets its result here: a lane that is handed it

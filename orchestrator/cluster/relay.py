@@ -52,11 +52,18 @@ class Relay:
     def placed(self, trial_id: str, attempt: int, places: "Sequence[Place]") -> None:
         self._tell(lambda observer: observer.on_place(trial_id, attempt, places))
 
-    def given_back(self, trial_id: str) -> None:
+    def given_back(self, trial_id: str, cause: str) -> None:
         """Its lane left it at a checkpoint; nothing is told of a trial that no lane has begun."""
-        if trial_id in self.running:
-            self.running.remove(trial_id)
-            self._tell(lambda observer: observer.on_given_back(trial_id))
+        if trial_id not in self.running:
+            return
+        self.running.remove(trial_id)
+        folder, attempt = self._trials / trial_id, None
+        try:
+            attempt = Attempt.give_back(folder)
+        except OSError as error:
+            log.warning("%s: that it was given back could not be written down: %s", folder.location, error)
+        number = attempt.attempt if attempt else 0
+        self._tell(lambda observer: observer.on_given_back(trial_id, number, cause))
 
     def failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         """Writes the failure down, and tells of it."""

@@ -126,7 +126,7 @@ class Watch(tune.Callback):
         trial_id = trial.config["trial_id"]
         self._tell_lane(trial)
         if result["given_back"]:
-            self._relay.given_back(trial_id)
+            self._relay.given_back(trial_id, "its node was drained or excluded")
         if "places" in result:
             self._relay.start(trial_id)
             self._relay.placed(trial_id, result["attempt"], [Place(**place) for place in result["places"]])

@@ -43,8 +43,8 @@ class Observer:
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         """An attempt ended without a result."""
 
-    def on_given_back(self, trial_id: str) -> None:
-        """Its lane had to leave its nodes; the trial waits for another one."""
+    def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
+        """Its lane left the trial at a checkpoint: its nodes are not to be used, or the sweep stops."""
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         """Rank 0 reports."""

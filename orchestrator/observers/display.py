@@ -94,7 +94,7 @@ class Display(Observer):
         text = f"{ENDED[failure.kind]}, will be tried again: {failure.headline[:200]}"
         self._line(f"↻ {self._name(trial_id)}: {text}", "yellow")
 
-    def on_given_back(self, trial_id: str) -> None:
+    def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
         with self._lock:
             self._running.pop(trial_id, None)
 

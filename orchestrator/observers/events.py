@@ -32,8 +32,8 @@ class EventLog(Observer):
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         self._write("attempt_failed", trial=trial_id, again=again, **failure.model_dump(exclude={"time"}))
 
-    def on_given_back(self, trial_id: str) -> None:
-        self._write("trial_given_back", trial=trial_id)
+    def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
+        self._write("trial_given_back", trial=trial_id, attempt=attempt or None, cause=cause)
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
         execution = result.execution

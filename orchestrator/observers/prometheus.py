@@ -62,7 +62,7 @@ class Metrics(Observer):
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         self._failures.labels(self._sweep, failure.kind).inc()
 
-    def on_given_back(self, trial_id: str) -> None:
+    def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
         if self._at.pop(trial_id, None) is not None:
             self._move("running", "waiting")
 

@@ -13,13 +13,19 @@ EDGE_BYTES = 24  # of an edges.json, per kept edge, at most on average
 GATE_BYTES = 12  # of a checkpoint, per edge: log-alpha and two moments
 CHECKPOINTS = 2  # that a running trial keeps
 REST_BYTES = 200_000  # result.json, progress.jsonl, logs
+# Of 6- and 20-trial sweeps of compiled programs, rounded up:
+MIRROR_BYTES = 600_000  # per trial, of MLflow's database, pictures and copies beside its circuit
+REPORT_BYTES = 250_000  # per trial, of the page, figures and tables
+LEAST_REPORT_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes that all missing trials will leave, and that running ones take beside that, at most."""
+    """Bytes that all missing trials will leave, that the sweep's report and its mirror in MLflow take
+    (where both are on this disk), and that running trials take beside that, at most."""
 
     results: int
+    records: int
     checkpoints: int
 
 
@@ -27,7 +33,7 @@ def predicted_disk(
     missing: Sequence[PlannedTrial], runs: Folder, earlier: Sequence[TrialResult], lanes: int
 ) -> Disk | None:
     """None when there is a model of which nothing is known."""
-    results, largest = 0, 0
+    results, mirrored, largest = 0, 0, 0
     measured: dict[str, float] = {}
     for trial in missing:
         cells = graph_size(trial.spec.model) or _cells_known(trial, earlier)
@@ -38,8 +44,10 @@ def predicted_disk(
             measured[trial.kind] = _per_point(trial, runs, earlier)
         bound = CELL_BYTES * cells + EDGE_BYTES * cells / 2
         results += int(points * (measured[trial.kind] or bound)) + REST_BYTES
+        mirrored += int(CELL_BYTES * cells + EDGE_BYTES * cells / 2) + MIRROR_BYTES
         largest = max(largest, CHECKPOINTS * (GATE_BYTES * cells + points * CELL_BYTES * cells))
-    return Disk(results, largest * min(lanes, len(missing)))
+    report = LEAST_REPORT_BYTES + REPORT_BYTES * len(missing) if missing else 0
+    return Disk(results, report + mirrored, largest * min(lanes, len(missing)))
 
 
 def _cells_known(trial: PlannedTrial, earlier: Sequence[TrialResult]) -> int | None:

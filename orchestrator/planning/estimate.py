@@ -43,8 +43,9 @@ class PlanEstimate:
 
     `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
     (as many as fit, if the sweep does not say; no more than trials). `node_hours` count `nodes` for
-    that long. `memory_bytes` is of the largest rank, `disk_bytes` what the results will add, and
-    `checkpoint_bytes` what running trials take beside that, at most; None is unknown.
+    that long. `memory_bytes` is of the largest rank, `disk_bytes` what the results will add,
+    `record_bytes` what the report and the mirror in MLflow will, and `checkpoint_bytes` what running trials
+    take beside that, at most; None is unknown.
     """
 
     seconds: float
@@ -54,6 +55,7 @@ class PlanEstimate:
     nodes: int
     memory_bytes: int | None
     disk_bytes: int | None
+    record_bytes: int | None
     checkpoint_bytes: int | None
 
     @property
@@ -87,6 +89,7 @@ def estimate(
         nodes=1 if nodes is None else len(nodes),
         memory_bytes=max((one.memory_bytes for one in each if one.memory_bytes is not None), default=None),
         disk_bytes=disk and disk.results,
+        record_bytes=disk and disk.records,
         checkpoint_bytes=disk and disk.checkpoints,
     )
 

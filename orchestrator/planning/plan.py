@@ -22,8 +22,9 @@ REMAINS = ("checkpoint", "progress.jsonl", FAILURES)  # what an attempt goes on 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """`state`: complete and failed trials have a result; a running one has a live driver; an
-    orphaned one was begun and has none, it goes on from its checkpoint; waiting is the rest.
+    """`state`: complete and failed trials have a result; a running one has a live driver; an orphaned
+    one was begun and its driver vanished; waiting is the rest, trials that a sweep left in order when it
+    was stopped or paused included. Whatever was begun goes on from its last checkpoint.
 
     `problem` says what is wrong with the trial's files, if anything is.
     """
@@ -128,7 +129,8 @@ def look(trial: Folder, runs: Folder, mine: Owner | None = None) -> tuple[State,
         return "waiting", None, problem
     if elsewhere(trial, runs, mine):
         return "running", None, ""
-    return ("waiting" if Attempt.last(trial) is None else "orphaned"), None, ""
+    last = Attempt.last(trial)
+    return ("waiting" if last is None or last.given_back else "orphaned"), None, ""
 
 
 def _ordered(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:

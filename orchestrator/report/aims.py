@@ -60,9 +60,13 @@ def _advice_short(findings: Findings, curve: Curve, row: Row) -> str:
     """More pressure, unless no circuit of the wanted size could do the task."""
     total = curve.scene.num_edges_total
     truth = findings.ground_truth(curve)
-    least, what = (1, "a circuit has at least one edge") if truth is None else (
-        max(1, len(truth)), f"the known circuit has {count(len(truth), 'edge')}"
-    )  # fmt: skip
+    least, what = 1, "a circuit has at least one edge"
+    if truth is not None:
+        least, what = max(1, len(truth)), f"the known circuit has {count(len(truth), 'edge')}"
+        exact = curve.num_edges[curve.validation <= curve.rounding]
+        if exact.size and exact.min() < least:
+            least = max(1, int(exact.min()))
+            what = f"the smallest that was found to change nothing has {count(least, 'edge')}"
     if wanted(row) >= least:
         return SHORT
     most = percent(1 - least / total)

@@ -185,7 +185,7 @@ function changeWords(found, look) {
     "is how seeds differ: choose the front of one seed to see what a budget changes.";
   if (!added.size && !vanished.length) return `The same edges as ${which}.`;
   return `Against ${which}: ${many(added.size, "edge")} appear${added.size === 1 ? "s" : ""}, ` +
-    `${vanished.length ? vanished.length.toLocaleString("en-US") : "none"} vanish${vanished.length < 2 ? "es" : ""}.${mixed}`;
+    `${vanished.length.toLocaleString("en-US")} vanish${vanished.length === 1 ? "es" : ""}.${mixed}`;
 }
 
 function circuitWords(open) {

@@ -27,7 +27,7 @@ FLOOR = 1e-6
 # Circuits drawn per curve and in the whole report, and budgets of a band; all others are in points.parquet.
 DRAWN = 300
 DRAWN_IN_ALL = 5000
-BUDGETS = 120
+BUDGETS = 240
 DIGITS = 4
 
 _NOT_METRICS = frozenset({"test_set"})  # a group column
@@ -146,8 +146,9 @@ def _told(findings: Findings, trial_id: str) -> str:
 
 
 def band_data(findings: Findings, curve: Curve, metrics: Sequence[str], most: int) -> dict[str, Any]:
-    """Bands of all metrics up to `most` edges, without the budgets at which nothing changes (the last
-    stays), at most BUDGETS of them.
+    """Bands of all metrics up to `most` edges, at the budgets at which some seed's circuit is another one
+    (and the last), so that all else is constant from one to the next. Of more than BUDGETS such budgets as
+    many, evenly spaced: `of` says how many there are.
 
     `values` holds, by metric, its median over seeds; with several seeds also `low`, `high` (quartiles),
     `min`, `max`; with FEWEST_SEEDS `below`, `above`: the ends of the 95 % bootstrap interval over seeds of
@@ -159,7 +160,8 @@ def band_data(findings: Findings, curve: Curve, metrics: Sequence[str], most: in
     budgets = budgets[budgets <= most]
     by_metric = {metric: _bands(curve, values_of(curve, metric), metric, budgets) for metric in metrics}
     whole = by_metric[curve.scene.divergence]
-    keep = _changing([whole.num_seeds, *(b.median for b in by_metric.values())], len(whole.budgets))
+    changes = _changes(curve.choices(whole.budgets))
+    keep = np.array(evenly(changes, BUDGETS), dtype=np.int64)
     several = len(curve.all_seeds) > 1
     values: list[dict[str, Floats] | None] = []
     for metric, found in by_metric.items():
@@ -177,7 +179,8 @@ def band_data(findings: Findings, curve: Curve, metrics: Sequence[str], most: in
         if ends is not None and np.isfinite(ends[0]).any():
             told["from"], told["to"] = ends
         values.append({key: short(array) for key, array in told.items()})
-    return {"edges": whole.budgets[keep], "seeds": whole.num_seeds[keep], "values": values}
+    budget = {"edges": whole.budgets[keep], "of": len(changes), "seeds": whole.num_seeds[keep]}
+    return budget | {"values": values}
 
 
 def _bands(curve: Curve, values: Floats, metric: str, budgets: Ints) -> Bands:
@@ -215,13 +218,11 @@ def _over_examples(
     return low[rows], high[rows]
 
 
-def _changing(arrays: Sequence[np.ndarray], count: int) -> Ints:
-    """Places at which some array changes, the first and the last, thinned to BUDGETS."""
-    changes = np.zeros(count, dtype=bool)
-    for array in arrays:
-        changes[1:] |= short(array)[1:] != short(array)[:-1]
-    changes[:1] = changes[-1:] = True
-    return np.array(evenly(np.flatnonzero(changes).tolist(), BUDGETS), dtype=np.int64)
+def _changes(choices: Ints) -> list[int]:
+    """Places in `choices` [seeds, budgets] at which some seed's choice changes, the first and the last."""
+    changed = np.ones(choices.shape[1], dtype=bool)
+    changed[1:-1] = (choices[:, 1:-1] != choices[:, :-2]).any(axis=0)
+    return np.flatnonzero(changed).tolist()
 
 
 def published_data(

@@ -98,11 +98,21 @@ def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]
         + ", ".join(curve.method for curve in group)
         + ". The tables of Pareto fronts hold the numbers."
     )
-    remarks = list(published.unlike(scene, spec, points)) if overlaid else []
+    remarks = _thinned_bands(data)
+    remarks += published.unlike(scene, spec, points) if overlaid else []
     sources = sorted({source for item in overlaid for source in item["source"]})
     remarks += [f"{source}: {published.SOURCES[source]}." for source in sources]
     chart = Chart(f"chart-curves-{number}", "pareto", description, data, legend, controls)
     return chart, remarks
+
+
+def _thinned_bands(data: Mapping[str, Any]) -> list[str]:
+    bands = {drawn["name"]: (len(drawn["band"]["edges"]), drawn["band"]["of"]) for drawn in data["methods"]}
+    return [
+        f"{name}: the band changes at {drawn} of the {total:,} sizes at which a seed's circuit does."
+        for name, (drawn, total) in bands.items()
+        if drawn < total
+    ]
 
 
 def _spec(trial: Mapping[str, Any]) -> Mapping[str, Any]:
