@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,18 @@ def test_a_trial_that_is_given_up_gets_a_failed_result(tmp_path: Path) -> None:
     assert result.status == "failed" and result.error == "rank 0 raised:\nValueError: no gates"
     assert result.execution["attempt"] == 2 and result.spec == spec().plain()
     assert (relay.failed, relay.complete, notes.heard) == (1, 0, ["failed"])
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_failed_trial_took_the_time_of_its_last_attempt_if_that_ran(tmp_path: Path, ran: bool) -> None:
+    runs = Folder.open(tmp_path)
+    attempt = Attempt.begin(runs / "trials" / TRIAL, spec().plain(), OWNER)
+    earlier = datetime.fromisoformat(attempt.started) - timedelta(seconds=100)
+    begun = attempt.model_copy(update={"started": earlier.isoformat(timespec="seconds")})
+    runs.write(f"trials/{TRIAL}/attempt.json", begun.model_dump_json().encode())
+    Relay(runs, {TRIAL: spec()}).give_up(TRIAL, "no gates", "cancelled", Resources(), ran)
+    result = TrialResult.model_validate_json(runs.read(f"trials/{TRIAL}/result.json") or b"")
+    assert 100 <= result.seconds < 1000 if ran else result.seconds == 0
 
 
 def test_a_result_that_is_there_wins_over_a_lost_lane(tmp_path: Path) -> None:

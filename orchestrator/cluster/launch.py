@@ -229,9 +229,8 @@ class Launch(Observer):
         self._drain(asked.drained - before.drained)
         for trial_id in asked.cancelled - before.cancelled:
             if trial_id in self.left:
-                self.relay.give_up(
-                    trial_id, "cancelled by `circuit-sweep cancel`", "cancelled", self.shift.resources
-                )
+                why, ran = "cancelled by `circuit-sweep cancel`", trial_id in self.relay.running
+                self.relay.give_up(trial_id, why, "cancelled", self.shift.resources, ran)
         self.stop.cancelled = asked.cancelled
         if asked.retries != before.retries:
             self._retry_failed()

@@ -101,11 +101,15 @@ class Relay:
         self._tell(lambda observer: observer.on_result(trial_id, result))
         return True
 
-    def give_up(self, trial_id: str, error: str, why: str, resources: Resources) -> None:
-        """Records the trial as failed, unless a result is there already: that one wins."""
+    def give_up(self, trial_id: str, error: str, why: str, resources: Resources, ran: bool = True) -> None:
+        """Records the trial as failed, unless a result is there already: that one wins. `ran`: its last
+        attempt ends now, so it took the time since it began."""
         folder = self._trials / trial_id
         last = Attempt.last(folder)
         result = failed_result(trial_id, self._specs[trial_id], shorten(error), why, resources, last)
+        if ran and last is not None:
+            taken = datetime.now(UTC) - datetime.fromisoformat(last.started)
+            result = result.model_copy(update={"seconds": max(0.0, taken.total_seconds())})
         folder.create("result.json", result.model_dump_json(indent=2).encode())
         self.over(trial_id, here=True)
 
