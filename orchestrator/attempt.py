@@ -52,10 +52,11 @@ class Attempt(BaseModel):
         return attempt
 
     @classmethod
-    def give_back(cls, trial: Folder) -> Self | None:
-        """Writes down that the latest attempt ended in order, without a result; returns it."""
+    def give_back(cls, trial: Folder, owner: Owner) -> Self | None:
+        """Writes down that the latest attempt ended in order, without a result, and returns it; None when it
+        is not `owner`'s: the lane was stopped before it began, and another driver may be at the trial."""
         last = cls.last(trial)
-        if last is None:
+        if last is None or last.owner != owner:
             return None
         ended = last.model_copy(update={"given_back": datetime.now(UTC).isoformat(timespec="seconds")})
         trial.write("attempt.json", ended.model_dump_json().encode())

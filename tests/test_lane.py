@@ -155,7 +155,7 @@ def test_an_unreadable_attempt_record_costs_no_trial(tmp_path: Path) -> None:
 
 def test_a_trial_that_is_given_up_gets_a_failed_result(tmp_path: Path) -> None:
     runs, notes = Folder.open(tmp_path), Notes()
-    relay = Relay(runs, {TRIAL: spec()}, [notes])
+    relay = Relay(runs, {TRIAL: spec()}, OWNER, [notes])
     for _ in range(2):
         Attempt.begin(runs / "trials" / TRIAL, spec().plain(), OWNER)
     relay.give_up(
@@ -174,7 +174,7 @@ def test_a_failed_trial_took_the_time_of_its_last_attempt_if_that_ran(tmp_path: 
     earlier = datetime.fromisoformat(attempt.started) - timedelta(seconds=100)
     begun = attempt.model_copy(update={"started": earlier.isoformat(timespec="seconds")})
     runs.write(f"trials/{TRIAL}/attempt.json", begun.model_dump_json().encode())
-    Relay(runs, {TRIAL: spec()}).give_up(TRIAL, "no gates", "cancelled", Resources(), ran)
+    Relay(runs, {TRIAL: spec()}, OWNER).give_up(TRIAL, "no gates", "cancelled", Resources(), ran)
     result = TrialResult.model_validate_json(runs.read(f"trials/{TRIAL}/result.json") or b"")
     assert 100 <= result.seconds < 1000 if ran else result.seconds == 0
 
@@ -182,14 +182,28 @@ def test_a_failed_trial_took_the_time_of_its_last_attempt_if_that_ran(tmp_path: 
 def test_a_result_that_is_there_wins_over_a_lost_lane(tmp_path: Path) -> None:
     runs = Folder.open(tmp_path)
     runs.write(f"trials/{TRIAL}/result.json", trial(TRIAL, 0, []).model_dump_json().encode())
-    relay = Relay(runs, {TRIAL: spec()}, [])
+    relay = Relay(runs, {TRIAL: spec()}, OWNER, [])
     relay.give_up(TRIAL, "rank 1 died while ending", "", Resources())
     assert (relay.failed, relay.complete) == (0, 1)
 
 
+def test_only_an_attempt_of_ours_is_given_back(tmp_path: Path) -> None:
+    """A lane that is stopped before it began leaves another driver's attempt as it is."""
+    runs = Folder.open(tmp_path)
+    folder = runs / "trials" / TRIAL
+    relay = Relay(runs, {TRIAL: spec()}, OWNER)
+    for owner, ours in ((OWNER.model_copy(update={"pid": OWNER.pid + 1}), False), (OWNER, True)):
+        Attempt.begin(folder, spec().plain(), owner)
+        relay.start(TRIAL)
+        relay.given_back(TRIAL, "paused")
+        assert not relay.running
+        last = Attempt.last(folder)
+        assert last is not None and bool(last.given_back) == ours
+
+
 def test_a_result_is_told_once(tmp_path: Path) -> None:
     runs, notes = Folder.open(tmp_path), Notes()
-    relay = Relay(runs, {TRIAL: spec()}, [notes])
+    relay = Relay(runs, {TRIAL: spec()}, OWNER, [notes])
     assert not relay.over(TRIAL, here=True)
     runs.write(f"trials/{TRIAL}/result.json", trial(TRIAL, 0, []).model_dump_json().encode())
     assert relay.over(TRIAL, here=False) and relay.over(TRIAL, here=True)
@@ -198,7 +212,7 @@ def test_a_result_is_told_once(tmp_path: Path) -> None:
 
 def test_an_observer_that_fails_is_dropped_and_the_others_hear_on(tmp_path: Path) -> None:
     broken, notes = Notes(broken=True), Notes()
-    relay = Relay(Folder.open(tmp_path), {TRIAL: spec()}, [broken, notes])
+    relay = Relay(Folder.open(tmp_path), {TRIAL: spec()}, OWNER, [broken, notes])
     relay.start(TRIAL)
     relay.progress(TRIAL, Progress(1, 2))
     relay.close()

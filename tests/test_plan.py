@@ -113,7 +113,8 @@ def test_states_come_from_the_folder(runs: Folder) -> None:
         waiting.trial_id,
     ]
     assert states(mine)[running.trial_id] == "orphaned"
-    Attempt.give_back(runs / "trials" / orphaned.trial_id)
+    assert Attempt.give_back(runs / "trials" / orphaned.trial_id, lease.holder.owner) is None, "not ours"
+    assert Attempt.give_back(runs / "trials" / orphaned.trial_id, gone) is not None
     assert states(plan(sweep(vary=None, seeds=5), runs))[orphaned.trial_id] == "waiting", "it ended in order"
 
 
@@ -321,7 +322,7 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     assert by_id[waiting.trial_id].what == "tracr-xproportion tracr edge_pruning seed=4"
     (over,) = status(runs)
     assert over.driver == "" and over.counts["orphaned"] == 2 and not over.ended
-    Attempt.give_back(runs / "trials" / orphaned.trial_id)
+    Attempt.give_back(runs / "trials" / orphaned.trial_id, Owner(sweep="gone", host="x", pid=1))
     (over,) = status(runs)
     left = next(one for one in over.trials if one.trial_id == orphaned.trial_id)
     assert (left.state, left.step, left.seconds_left) == ("waiting", 6, pytest.approx(4.0))

@@ -50,10 +50,12 @@ def test_numbers_are_lowered_and_never_raised() -> None:
 
 @pytest.mark.slow
 def test_a_smoke_run_goes_through_every_part(tmp_path: Path) -> None:
-    ran = CliRunner().invoke(
-        main, ["run", "sweeps/quickstart.yaml", "--smoke", "--runs", str(tmp_path), "--json"]
-    )
+    asked = ["sweeps/quickstart.yaml", "--smoke", "--runs", str(tmp_path), "--json"]
+    planned = json.loads(CliRunner().invoke(main, ["plan", *asked]).stdout)["estimate"]
+    ran = CliRunner().invoke(main, ["run", *asked])
     assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
     assert told["sweep"] == "quickstart-smoke" and told["counts"]["complete"] == told["ran"] >= 3
     assert (tmp_path / "quickstart-smoke" / "report" / "report.html").is_file()
+    records = sum(file.stat().st_size for file in tmp_path.rglob("*") if "trials" not in file.parts)
+    assert records <= planned["record_bytes"] <= 5 * records, "enough for report and MLflow, and not absurd"

@@ -70,8 +70,8 @@ def run(
     """
     started = time.monotonic()
     sweep, stop = plan.sweep, Stop(max_hours)
-    relay = Relay(runs, {trial.trial_id: trial.spec for trial in plan.trials})
     owner = Owner(sweep=sweep.name, host=socket.gethostname(), pid=os.getpid())
+    relay = Relay(runs, {trial.trial_id: trial.spec for trial in plan.trials}, owner)
     shift = Shift(
         runs.location, sweep.resources, sweep.faults, owner, os.getcwd(), work, code_version(), verbose
     )

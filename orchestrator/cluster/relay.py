@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.attempt import Attempt
+from orchestrator.attempt import Attempt, Owner
 from orchestrator.faults import Failure, record
 from orchestrator.observers import Notice, Observer
 from orchestrator.records.trial_result import read_result
@@ -29,9 +29,10 @@ class Relay:
     """Counts trials as they end: `complete` and `failed` here, `elsewhere` run by another driver."""
 
     def __init__(
-        self, runs: Folder, specs: Mapping[str, TrialSpec], observers: Sequence[Observer] = ()
+        self, runs: Folder, specs: Mapping[str, TrialSpec], owner: Owner, observers: Sequence[Observer] = ()
     ) -> None:
         self._trials = runs / "trials"
+        self._owner = owner
         self._specs = specs
         self.observers = list(observers)
         self.complete = self.failed = self.elsewhere = 0
@@ -59,7 +60,7 @@ class Relay:
         self.running.remove(trial_id)
         folder, attempt = self._trials / trial_id, None
         try:
-            attempt = Attempt.give_back(folder)
+            attempt = Attempt.give_back(folder, self._owner)
         except OSError as error:
             log.warning("%s: that it was given back could not be written down: %s", folder.location, error)
         number = attempt.attempt if attempt else 0

@@ -44,7 +44,7 @@ def predicted_disk(
             measured[trial.kind] = _per_point(trial, runs, earlier)
         bound = CELL_BYTES * cells + EDGE_BYTES * cells / 2
         results += int(points * (measured[trial.kind] or bound)) + REST_BYTES
-        mirrored += int(CELL_BYTES * cells + EDGE_BYTES * cells / 2) + MIRROR_BYTES
+        mirrored += int(bound) + MIRROR_BYTES
         largest = max(largest, CHECKPOINTS * (GATE_BYTES * cells + points * CELL_BYTES * cells))
     report = LEAST_REPORT_BYTES + REPORT_BYTES * len(missing) if missing else 0
     return Disk(results, report + mirrored, largest * min(lanes, len(missing)))

@@ -127,10 +127,10 @@ def look(trial: Folder, runs: Folder, mine: Owner | None = None) -> tuple[State,
         return result.status, result, ""
     if problem:
         return "waiting", None, problem
-    if elsewhere(trial, runs, mine):
-        return "running", None, ""
     last = Attempt.last(trial)
-    return ("waiting" if last is None or last.given_back else "orphaned"), None, ""
+    if last is None or last.given_back:
+        return "waiting", None, ""
+    return ("running" if elsewhere(trial, runs, mine) else "orphaned"), None, ""
 
 
 def _ordered(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
