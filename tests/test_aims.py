@@ -73,6 +73,11 @@ def test_nobody_is_told_to_push_where_no_circuit_can_be(tmp_path: Path) -> None:
         advice
         == "Ask for at most 96.8 %: of 94 edges the target keeps 1.88, and the known circuit has 3 edges."
     )
+    smaller = point(0, 2, 0.0, target_sparsity=0.9)
+    runs.trial(trial("t1", 1, [smaller], spec={"method": {"name": "edge_pruning"}, "seed": 1}))
+    (advice,) = (doubt.advice for doubt in told(runs) if "fell short" in doubt.what)
+    assert advice.startswith("Ask for at most 97.9 %")
+    assert advice.endswith("and the smallest that was found to change nothing has 2 edges.")
     runs = Runs(tmp_path / "none")
     add(runs, 0, 9, 0.99)
     (advice,) = (doubt.advice for doubt in told(runs) if "fell short" in doubt.what)
