@@ -26,9 +26,10 @@ pytestmark = pytest.mark.slow
 LIMIT = 240.0  # seconds; nothing here takes as long unless it hangs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def head() -> Iterator[Head]:
-    """A head that computes nothing itself."""
+    """A head that computes nothing itself. One for each test: for some 20 s it would count the killed
+    nodes of the test before among those that give room."""
     with ray_head(cpus=0) as one:
         yield one
 
