@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+NormKind = Literal["layer", "rms", "rms_plus_one", "none"]  # rms_plus_one: the gain is 1 + weight
+
+
 @dataclass(frozen=True)
 class Architecture:
     embeddings: dict[Literal["tok_embeds", "pos_embeds"], str]
     blocks: str
     attention_norm: str
+    norm: NormKind  # what its attention_norm computes
     query_key_value: tuple[str, ...]  # three names, or one: a projection that fuses the three
     attention_output: str
     mlp_norm: str  # the same as attention_norm when one norm serves both
@@ -49,7 +53,7 @@ CAUSAL: dict[str, Callable[[Any], bool]] = {
 GPT2 = Architecture(
     embeddings={"tok_embeds": "transformer.wte", "pos_embeds": "transformer.wpe"},
     blocks="transformer.h",
-    attention_norm="ln_1", query_key_value=("attn.c_attn",), attention_output="attn.c_proj",
+    attention_norm="ln_1", norm="layer", query_key_value=("attn.c_attn",), attention_output="attn.c_proj",
     mlp_norm="ln_2", mlp="mlp",
     final_norm="transformer.ln_f", output_head="lm_head", grouped_heads=False,
 )  # fmt: skip
@@ -57,14 +61,14 @@ GPT2 = Architecture(
 LLAMA = Architecture(
     embeddings={"tok_embeds": "model.embed_tokens"},
     blocks="model.layers",
-    attention_norm="input_layernorm",
+    attention_norm="input_layernorm", norm="rms",
     query_key_value=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention_output="self_attn.o_proj",
     mlp_norm="post_attention_layernorm", mlp="mlp",
     final_norm="model.norm", output_head="lm_head", grouped_heads=True,
 )  # fmt: skip
 
-GEMMA = replace(LLAMA, requires=CAUSAL)
+GEMMA = replace(LLAMA, norm="rms_plus_one", requires=CAUSAL)
 
 GEMMA2 = replace(
     GEMMA,
@@ -75,7 +79,7 @@ GEMMA2 = replace(
 GPT_NEOX = Architecture(
     embeddings={"tok_embeds": "gpt_neox.embed_in"},
     blocks="gpt_neox.layers",
-    attention_norm="input_layernorm",
+    attention_norm="input_layernorm", norm="layer",
     query_key_value=("attention.query_key_value",), fused_by_head=True, attention_output="attention.dense",
     mlp_norm="post_attention_layernorm", mlp="mlp", parallel_residual="use_parallel_residual",
     final_norm="gpt_neox.final_layer_norm", output_head="lm_head", grouped_heads=False,
@@ -84,7 +88,7 @@ GPT_NEOX = Architecture(
 PHI = Architecture(
     embeddings={"tok_embeds": "model.embed_tokens"},
     blocks="model.layers",
-    attention_norm="input_layernorm",
+    attention_norm="input_layernorm", norm="layer",
     query_key_value=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention_output="self_attn.dense",
     mlp_norm="input_layernorm", mlp="mlp", parallel_residual=True,
@@ -94,7 +98,7 @@ PHI = Architecture(
 OPT = Architecture(
     embeddings={"tok_embeds": "model.decoder.embed_tokens", "pos_embeds": "model.decoder.embed_positions"},
     blocks="model.decoder.layers",
-    attention_norm="self_attn_layer_norm",
+    attention_norm="self_attn_layer_norm", norm="layer",
     query_key_value=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention_output="self_attn.out_proj",
     mlp_norm="final_layer_norm", mlp="fc2",
@@ -109,7 +113,7 @@ OPT = Architecture(
 TRACR = Architecture(
     embeddings={"tok_embeds": "tok_embeds", "pos_embeds": "pos_embeds"},
     blocks="blocks",
-    attention_norm="attention_norm",
+    attention_norm="attention_norm", norm="none",
     query_key_value=("attention.query", "attention.key", "attention.value"),
     attention_output="attention.output",
     mlp_norm="mlp_norm", mlp="mlp",

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from model_patches.architectures import architecture_of, blocks_of, shape_of
 from model_patches.graph import EdgeGraph, Embeddings, OutputBias
+from model_patches.layout import Layout
 from model_patches.patching import patch
-from model_patches.stream import Layout, WriterStates
+from model_patches.stream import WriterStates
 
 
 class CircuitModel(nn.Module):

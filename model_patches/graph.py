@@ -115,11 +115,11 @@ class EdgeGraph:
 
     def attention(self, layer: int) -> ReaderGroup:
         """The query, key and value readers of a layer, in this order."""
-        first = layer * self._readers_per_layer
-        return ReaderGroup(slice(first, first + self._readers_per_layer - 1), self.first_head(layer))
+        first = layer * self.readers_per_layer
+        return ReaderGroup(slice(first, first + self.readers_per_layer - 1), self.first_head(layer))
 
     def mlp(self, layer: int) -> ReaderGroup:
-        reader = (layer + 1) * self._readers_per_layer - 1
+        reader = (layer + 1) * self.readers_per_layer - 1
         heads = 0 if self.shape.parallel_residual else self.shape.query_heads
         return ReaderGroup(slice(reader, reader + 1), self.first_head(layer) + heads)
 
@@ -132,7 +132,7 @@ class EdgeGraph:
         return self.num_embeddings + layer * (self.shape.query_heads + 1)
 
     @property
-    def _readers_per_layer(self) -> int:
+    def readers_per_layer(self) -> int:
         return self.shape.query_heads + 2 * self.shape.key_value_heads + 1
 
     def groups(self) -> Iterator[ReaderGroup]:

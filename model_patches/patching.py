@@ -6,14 +6,16 @@ kernels and everything else stay Hugging Face's own code.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from model_patches.architectures import Architecture, blocks_of
-from model_patches.graph import EdgeGraph, ReaderGroup
-from model_patches.projections import HeadReader, HeadWriter, attention_pieces, share_norm
+from model_patches.graph import EdgeGraph
+from model_patches.projections import HeadReader, HeadWriter, attention_readers, share_norm
+from model_patches.reads import read_layer, read_mlp
 from model_patches.stream import WriterStream, write_through
 
 
@@ -33,20 +35,14 @@ def patch(
     Raises AttributeError naming the module when the architecture table does not fit the model.
     """
     stream, positions = WriterStream(graph), AnswerPositions()
-    groups = list(graph.groups())
     for writer, path in enumerate(architecture.embeddings.values()):
         _hook_embedding(model.get_submodule(path), stream, writer)
     for layer, block in enumerate(blocks_of(model, architecture)):
-        readers, mlp = groups[2 * layer], block.get_submodule(architecture.mlp)
-        if architecture.mlp_norm == architecture.attention_norm:
-            readers = ReaderGroup(slice(readers.readers.start, readers.readers.stop + 1), readers.visible)
-            _hook_last_reader(mlp, stream)
-        else:
-            norm = block.get_submodule(architecture.mlp_norm)
-            _hook_single_reader(norm, stream, groups[2 * layer + 1], 2 * layer + 1)
-        _patch_attention(block, architecture, stream, layer, readers, 2 * layer)
+        _patch_attention(block, architecture, stream, layer)
+        mlp_norm, mlp = (block.get_submodule(path) for path in (architecture.mlp_norm, architecture.mlp))
+        _hook_reader(mlp_norm, stream, partial(read_mlp, stream, layer))
         _hook_mlp(mlp, stream, graph.first_head(layer) + graph.shape.query_heads)
-    _hook_single_reader(model.get_submodule(architecture.final_norm), stream, groups[-1], len(groups) - 1)
+    _hook_reader(model.get_submodule(architecture.final_norm), stream, stream.read_output)
     _hook_output_head(model.get_submodule(architecture.output_head), positions)
     return stream, positions
 
@@ -66,18 +62,16 @@ def _patch_attention(
     architecture: Architecture,
     stream: WriterStream,
     layer: int,
-    group: ReaderGroup,
-    index: int,
 ) -> None:
     shape = stream.graph.shape
     norm = block.get_submodule(architecture.attention_norm)
     paths = architecture.query_key_value
-    pieces = attention_pieces(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
-    with_mlp = group.readers.stop - group.readers.start - sum(pieces)  # 1 where it shares the norm
+    readers = attention_readers(shape.query_heads, shape.key_value_heads, fused=len(paths) == 1)
     by_head = architecture.fused_by_head
-    for piece, (path, heads) in enumerate(zip(paths, pieces, strict=True)):
-        _swap(block, path, lambda linear, p=piece, n=heads: HeadReader(linear, stream, n, p, by_head))
+    for path, own in zip(paths, readers, strict=True):
+        _swap(block, path, lambda linear, own=own: HeadReader(linear, stream, own, by_head))
     first, post_norm = stream.graph.first_head(layer), architecture.attention_post_norm
+    shared = architecture.mlp_norm == architecture.attention_norm
     _swap(
         block,
         architecture.attention_output,
@@ -86,41 +80,27 @@ def _patch_attention(
     if post_norm is not None:
         _hook_post_norm(block.get_submodule(post_norm), stream, first)
 
-    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not stream.masking:
-            return None
-        stream.thread = inputs[0]  # carried to `after`
-        return (stream.read(group, index, inputs[0]),)
+    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if stream.masking:
+            read_layer(stream, layer, inputs[0])
 
     def after(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        if not stream.masking:
+        if stream.reads is None:
             return None
-        sizes = [*pieces, *[1] * with_mlp]
-        stream.normed = output.split(sizes, dim=1) if len(sizes) > 1 else (output,)
-        # The attention's own code wants [batch, seq, width]; its projections look at `normed`.
-        return stream.thread
+        stream.reads.fold(norm, architecture.norm)
+        # The attention's own code wants [batch, seq, width]; its projections look at the reads. An MLP
+        # that shares this norm has its own read, normed.
+        return output if shared else stream.token
 
     norm.register_forward_pre_hook(before)
     norm.register_forward_hook(after)
 
 
-def _hook_single_reader(norm: nn.Module, stream: WriterStream, group: ReaderGroup, index: int) -> None:
+def _hook_reader(norm: nn.Module, stream: WriterStream, read: Callable[[Tensor], Tensor]) -> None:
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return (stream.read_one(group, index, inputs[0]),) if stream.masking else None
+        return (read(inputs[0]),) if stream.masking else None
 
     norm.register_forward_pre_hook(hook)
-
-
-def _hook_last_reader(mlp: nn.Module, stream: WriterStream) -> None:
-    """An MLP that shares the attention's norm: its read is the last of the layer's."""
-
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not stream.masking:
-            return None
-        assert stream.normed is not None, "the attention's norm ran before the MLP"
-        return (stream.normed[-1].reshape(inputs[0].shape),)
-
-    mlp.register_forward_pre_hook(hook)
 
 
 def _hook_post_norm(norm: nn.Module, stream: WriterStream, first: int) -> None:

@@ -6,6 +6,7 @@ parameter may be touched only inside a forward or backward of the module that ow
 functions below keep the parameter itself, never a view of it.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
+from model_patches.norms import FoldedNorm
+from model_patches.reads import project_heads
 from model_patches.stream import WriterStream
 
 
@@ -42,33 +45,33 @@ class Projection(nn.Module):
 class HeadReader(Projection):
     """A query, key or value projection (or all three fused): every head projects its own read.
 
-    `piece` is the place of its heads' reads in `stream.normed`: all queries, then keys, then values, or
-    all of them in one. `by_head` says that the fused weight goes head by head instead, as GPT-NeoX has it.
+    `readers` are its heads' places among the reads of the layer: all queries, then keys, then values.
+    `by_head` says that a fused weight goes head by head instead, as GPT-NeoX has it.
     """
 
-    stream: WriterStream
-
-    def __init__(
-        self, linear: nn.Module, stream: WriterStream, num_heads: int, piece: int, by_head: bool
-    ) -> None:
-        super().__init__(linear, num_heads)
+    def __init__(self, linear: nn.Module, stream: WriterStream, readers: slice, by_head: bool) -> None:
+        super().__init__(linear, readers.stop - readers.start)
         self.stream = stream
-        self.piece = piece
+        self.readers = readers
         # How the readers fold so that swapping the two axes gives the weight's order.
         self.fold = (3, self.num_heads // 3) if by_head else (1, self.num_heads)
 
-    def head_weights(self) -> Float[Tensor, "heads width head_dim"]:
-        weight = self.weight.t() if self.transposed else self.weight
+    def head_weights(self, norm: FoldedNorm | None) -> Float[Tensor, "heads width head_dim"]:
+        weight = self.weight if self.transposed else self.weight.t()
+        folded = weight if norm is None else norm.fold(weight)
         parts, heads = self.fold
-        return weight.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 1).transpose(1, 2)
+        return folded.t().unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 1).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, seq, width] -> [batch, seq, heads * head_dim]."""
-        if self.stream.normed is None:
+        if self.stream.reads is None:
             return self.plain(x)
-        heads = _ProjectReads.apply(self.stream.normed[self.piece], self)
+        heads = project_heads(self.stream, self.readers, self.head_weights)
         out = heads.view(*self.fold, *x.shape[:2], -1).permute(2, 3, 1, 0, 4).reshape(*x.shape[:2], -1)
-        return out if self.bias is None else out + self.bias
+        bias = self.bias
+        if self.stream.reads.norm is not None:
+            bias = self.stream.reads.norm.bias(self.weight if self.transposed else self.weight.t(), bias)
+        return out if bias is None else out + bias
 
 
 class HeadWriter(Projection):
@@ -121,22 +124,6 @@ class HeadWriter(Projection):
     def gradient(self, by_head: Float[Tensor, "heads batch_seq width"]) -> Float[Tensor, "batch_seq inner"]:
         """With respect to the input, from that of the heads' outputs."""
         return torch.bmm(by_head, self.head_weights().transpose(1, 2)).transpose(0, 1).flatten(1)
-
-
-class _ProjectReads(Function):
-    """[heads, batch·seq, head_dim] = reads · weights, the weight frozen."""
-
-    @staticmethod
-    def forward(ctx: Any, reads: Float[Tensor, "blocks heads tokens width"], module: HeadReader) -> Tensor:
-        ctx.module, ctx.layout = module, module.stream.layout
-        return torch.bmm(ctx.layout.read(reads), module.head_weights())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        into = ctx.layout.buffer(len(gradient), gradient)
-        ctx.layout.write_product(into, gradient, ctx.module.head_weights().transpose(1, 2))
-        return into, None
 
 
 def _write_heads(x: Float[Tensor, "batch seq inner"], module: HeadWriter) -> None:
@@ -202,7 +189,7 @@ def share_norm(
     return torch.addcmul(rounding, heads, gain).to(total.dtype)
 
 
-def attention_pieces(num_heads: int, key_value_heads: int, fused: bool) -> list[int]:
-    """How many of a layer's readers each projection takes, in their order: q, k, v, or all in one."""
-    apart = [num_heads, key_value_heads, key_value_heads]
-    return [sum(apart)] if fused else apart
+def attention_readers(num_heads: int, key_value_heads: int, fused: bool) -> list[slice]:
+    """A layer's readers that each projection takes, among q, k, v in this order, or all in one."""
+    ends = [num_heads, num_heads + key_value_heads, num_heads + 2 * key_value_heads]
+    return [slice(0, ends[-1])] if fused else [slice(*ends_of) for ends_of in pairwise([0, *ends])]

@@ -9,9 +9,7 @@ where "clean" is the write of the run at hand. The differences of all writers li
 their gates with the first rows of every block. Its gradient lies in a second buffer of the same
 shape: a reader's backward adds to the rows of the writers it sees, a writer's backward takes its row.
 
-A block is one token: all writers' rows of a token fit a core's cache, and rows that lie megabytes apart do
-not (benchmarks/LOG.md). Where the residual stream is narrow such products are too small to pay, and a
-block is a whole sample.
+Row 0 of a block is the corrupted residual of the group that reads, with a gate of 1; the writers follow.
 
 Under bf16 weights every product accumulates in float32 and is rounded once to bf16, and so is each
 corrupted residual; the differences and their gradients are kept in bf16. Gates are float32: they are
@@ -23,7 +21,7 @@ backward then runs after the backward of all its readers, which autograd guarant
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -31,9 +29,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from model_patches.graph import EdgeGraph, ReaderGroup
+from model_patches.graph import EdgeGraph
+from model_patches.layout import Kept, Layout
 
-NARROW = 128  # below this width a block is a whole sample
+if TYPE_CHECKING:
+    from model_patches.reads import LayerReads
 
 
 @dataclass(frozen=True)
@@ -70,76 +70,6 @@ class WriterStates:
         return WriterStates(self.writers[:, examples], self.residuals[:, examples])
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How the tokens of a pass lie in a buffer [blocks, rows, tokens, width]: the samples of gates, each
-    with all examples, one after another."""
-
-    samples: int
-    batch: int
-    seq: int
-    width: int
-
-    @property
-    def tokens(self) -> int:
-        """Of a block."""
-        return self.batch * self.seq if self.width < NARROW else 1
-
-    @property
-    def blocks(self) -> int:
-        return self.samples * self.batch * self.seq // self.tokens
-
-    @property
-    def flat(self) -> bool:
-        """Whether a row's tokens are one dimension without a copy."""
-        return self.tokens == 1 or self.samples == 1
-
-    def buffer(self, rows: int, like: Tensor) -> Float[Tensor, "blocks rows tokens width"]:
-        return like.new_empty(self.blocks, rows, self.tokens, self.width)
-
-    def by_row(
-        self, buffer: Float[Tensor, "blocks rows tokens width"]
-    ) -> Float[Tensor, "rows samples batch seq width"]:
-        """A view of the buffer."""
-        if self.tokens == 1:
-            by_token = buffer.view(self.samples, self.batch, self.seq, -1, self.width)
-            return by_token.permute(3, 0, 1, 2, 4)
-        return buffer.view(self.samples, -1, self.batch, self.seq, self.width).transpose(0, 1)
-
-    def read(
-        self, buffer: Float[Tensor, "blocks rows tokens width"]
-    ) -> Float[Tensor, "rows batch_seq width"]:
-        """The rows with all their tokens; a copy where there is no such view."""
-        return self.by_row(buffer).flatten(1, 3)
-
-    def write_product(
-        self,
-        buffer: Float[Tensor, "blocks rows tokens width"],
-        left: Float[Tensor, "rows batch_seq inner"],
-        right: Float[Tensor, "rows inner width"],
-    ) -> None:
-        """Puts left · right, row by row, into the buffer."""
-        target = self.by_row(buffer)
-        if self.flat:
-            torch.bmm(left, right, out=target.flatten(1, 3))
-        else:
-            target.copy_(torch.bmm(left, right).view(target.shape))
-
-    def over_samples(
-        self, values: Float[Tensor, "batch seq width"]
-    ) -> Float[Tensor, "blocks 1 tokens_width"]:
-        """One value of every example, or of all of them, for every sample."""
-        every = values.expand(self.samples, self.batch, self.seq, self.width)
-        return every.reshape(self.blocks, 1, self.tokens * self.width)
-
-    def by_block(
-        self, gates: Float[Tensor, "samples readers writers"]
-    ) -> Float[Tensor, "blocks readers writers"]:
-        """Each block's gates: one matrix for all blocks where there is one sample."""
-        share = self.blocks // self.samples
-        return gates.unsqueeze(1).expand(-1, share, -1, -1).reshape(self.blocks, *gates.shape[1:])
-
-
 class WriterStream:
     """One pass at a time through a patched model: `record` collects a corrupted run's writes,
     `mask` mixes. The buffers are kept from pass to pass, so the backward of a pass must come
@@ -155,15 +85,15 @@ class WriterStream:
         self.bias_shares: dict[int, Tensor] = {}
         self.keep: Tensor | None = None
         self.corrupted: WriterStates | None = None
-        # The normed reads of the attention that is running, projection by projection, [blocks, readers,
-        # tokens, width] each, and its thread.
-        self.normed: tuple[Tensor, ...] | None = None
-        self.thread: Tensor | None = None
+        # What the readers of the layer that is running read, and what autograd sees of it.
+        self.reads: LayerReads | None = None
+        self.token: Tensor | None = None
         # The heads' outputs [heads, batch, seq, width] on their way to the norm after the attention.
         self.heads: Tensor | None = None
         self.number = 0  # of masked passes so far
-        self.differences = torch.empty(0)
-        self.gradients = torch.empty(0)
+        self.backward = False  # whether one may follow this pass
+        self.differences = self.gradients = torch.empty(0)
+        self._differences, self._gradients, self._reads = Kept(), Kept(), Kept()
 
     @property
     def masking(self) -> bool:
@@ -177,7 +107,7 @@ class WriterStream:
     def record(self, layout: Layout, like: Tensor) -> None:
         """Starts a pass whose writes are kept; `like` gives their dtype and device."""
         self.layout, self.bias_shares = layout, {}
-        self.recorded = layout.buffer(len(self.graph.writers), like)
+        self.recorded = like.new_empty(layout.shape(len(self.graph.writers)))
 
     def mask(
         self,
@@ -191,13 +121,15 @@ class WriterStream:
         ablation: a cut edge carries zeros.
         """
         self.layout = self.held = layout
-        self.differences = self._fitting(self.differences, like)  # may run out of memory: nothing has started
+        # May run out of memory: nothing has started.
+        self.differences = self._differences.take(layout.shape(1 + len(self.graph.writers)), like)
         self.keep, self.corrupted = keep, corrupted
+        self.backward = keep.requires_grad and torch.is_grad_enabled()
         self.number += 1
 
     def stop(self) -> None:
         """Ends the pass, also after an error."""
-        self.recorded = self.keep = self.corrupted = self.normed = self.thread = self.heads = None
+        self.recorded = self.keep = self.corrupted = self.reads = self.token = self.heads = None
         self.bias_shares = {}
 
     def states(self) -> WriterStates:
@@ -209,21 +141,17 @@ class WriterStream:
         """In the backward of a masked pass: the gradients of some writes."""
         return self.held.read(self.gradients[:, rows])
 
-    def gradient_buffer(self) -> Tensor:
-        """Made to fit at the first backward: a pass without one does without it."""
-        self.gradients = self._fitting(self.gradients, self.differences)
-        return self.gradients
-
-    def _fitting(self, old: Tensor, like: Tensor) -> Tensor:
-        writers, layout = len(self.graph.writers), self.held
-        shape = (layout.blocks, writers, layout.tokens, layout.width)
-        fits = (old.shape, old.dtype, old.device) == (shape, like.dtype, like.device)
-        return old if fits else layout.buffer(writers, like)
+    def read_buffer(self, layer: int) -> Float[Tensor, "blocks readers tokens width"]:
+        """Where a layer's readers read in this pass. A pass that a backward follows keeps every layer's."""
+        shape = self.layout.shape(self.graph.readers_per_layer)
+        layers = self.graph.shape.layers if self.backward else 1
+        return self._reads.take((layers, *shape), self.differences)[layer if self.backward else 0]
 
     def rows(self, first: int, count: int) -> Float[Tensor, "blocks count tokens width"]:
         """Where the writes from `first` on go in this pass."""
-        buffer = self.differences if self.recorded is None else self.recorded
-        return buffer[:, first : first + count]
+        if self.recorded is not None:
+            return self.recorded[:, first : first + count]
+        return self.differences[:, 1 + first : 1 + first + count]
 
     def write(self, first: int, values: Float[Tensor, "some ... width"]) -> None:
         """Puts writes that need no gradient (the embeddings') into the rows from `first` on."""
@@ -241,22 +169,63 @@ class WriterStream:
 
     def replace_differences(self, differences: Float[Tensor, "writers batch seq width"]) -> None:
         """Between a masked pass and its backward: what the gates' gradients are taken with."""
-        self.held.by_row(self.differences).copy_(differences.unsqueeze(1))
+        self.held.by_row(self.differences[:, 1:]).copy_(differences.unsqueeze(1))
 
-    def read(
-        self, group: ReaderGroup, index: int, thread: Float[Tensor, "batch seq width"]
-    ) -> Float[Tensor, "blocks some tokens width"]:
-        """The inputs of a group of readers; `index` is the group's place in `graph.groups()`."""
-        assert self.keep is not None, "read() is for masked passes"
-        gates = self.keep[:, : group.visible, group.readers].mT.to(thread.dtype)
-        base = None if self.corrupted is None else self.corrupted.residuals[index]
-        return _Mix.apply(gates, thread, self, base)  # type: ignore[no-any-return]
+    def gates(self, readers: slice, writers: slice) -> Float[Tensor, "samples readers writers"]:
+        assert self.keep is not None, "reads are for masked passes"
+        return self.keep[:, writers, readers].mT.to(self.differences.dtype)
 
-    def read_one(
-        self, group: ReaderGroup, index: int, thread: Float[Tensor, "batch seq width"]
-    ) -> Float[Tensor, "batch seq width"]:
-        """The input of a group's only reader."""
-        return self.read(group, index, thread).view(thread.shape)
+    def read_output(self, thread: Float[Tensor, "batch seq width"]) -> Float[Tensor, "batch seq width"]:
+        """The input of the last reader."""
+        group = self.graph.output
+        return _MixOutput.apply(self.gates(group.readers, slice(group.visible)), thread, self)  # type: ignore[no-any-return]
+
+    def mix(
+        self,
+        gates: Float[Tensor, "samples readers visible"],
+        base: Float[Tensor, "batch seq width"] | None,
+        based: int,
+        out: Float[Tensor, "blocks readers tokens width"],
+    ) -> None:
+        """out = base + gates · differences of the first writers, block by block. The base, if there is
+        one, is added for the first `based` readers."""
+        visible, first = gates.shape[2], 1
+        if base is not None:
+            first = 0
+            self.layout.by_row(self.differences[:, :1])[0].copy_(base)
+            gates = torch.nn.functional.pad(gates, (1, 0), value=1.0)
+            gates[:, based:, 0] = 0
+        differences = self.differences[:, first : 1 + visible].flatten(2)
+        torch.bmm(self.layout.by_block(gates), differences, out=out.flatten(2))
+
+    def base(self, index: int) -> Float[Tensor, "batch seq width"] | None:
+        """What the readers of a group start from: its corrupted residual. `index` is the group's place in
+        `graph.groups()`."""
+        return None if self.corrupted is None else self.corrupted.residuals[index]
+
+    def take_gradient(
+        self,
+        gates: Float[Tensor, "samples readers writers"],
+        by_reader: Float[Tensor, "blocks readers tokens width"],
+        first: int,
+        of_gates: bool,
+    ) -> Float[Tensor, "samples readers writers"] | None:
+        """In the backward of a masked pass: adds what readers' gradients are to the writers from `first`
+        on, and gives the gates' own gradient, if it is wanted."""
+        samples, readers, writers = gates.shape
+        by_block, by_reader = self.held.by_block(gates).mT, by_reader.flatten(2)
+        # The output reads every writer and its backward is the first: it overwrites, so that the
+        # buffer needs no zeroing. A pass without a backward does without the buffer.
+        if writers == len(self.graph.writers):
+            self.gradients = self._gradients.take(self.held.shape(writers), self.differences)
+            torch.bmm(by_block, by_reader, out=self.gradients.flatten(2))
+        else:
+            self.gradients[:, first : first + writers].flatten(2).baddbmm_(by_block, by_reader)
+        if not of_gates:
+            return None
+        products = torch.bmm(by_reader, self.differences[:, 1 + first : 1 + first + writers].flatten(2).mT)
+        wide = torch.promote_types(products.dtype, torch.float32)
+        return products.unflatten(0, (samples, -1)).sum(1, dtype=wide).to(gates.dtype)
 
 
 def write_through(values: Float[Tensor, "some ... width"], stream: WriterStream, first: int) -> Tensor:
@@ -264,46 +233,24 @@ def write_through(values: Float[Tensor, "some ... width"], stream: WriterStream,
     return _Write.apply(values, stream, first)  # type: ignore[no-any-return]
 
 
-class _Mix(Function):
-    """[blocks, readers, tokens, width] = base + gates · differences, block by block."""
-
+class _MixOutput(Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        gates: Float[Tensor, "samples readers visible"],
-        thread: Tensor,
-        stream: WriterStream,
-        base: Tensor | None,
-    ) -> Tensor:
-        ctx.stream, ctx.number, ctx.thread = stream, stream.number, thread.shape
+    def forward(ctx: Any, gates: Tensor, thread: Tensor, stream: WriterStream) -> Tensor:
+        ctx.stream, ctx.number = stream, stream.number
         ctx.save_for_backward(gates)
-        layout, by_block = stream.layout, stream.layout.by_block(gates)
-        differences = stream.differences[:, : gates.shape[2]].flatten(2)
-        if base is None:
-            mixed = torch.bmm(by_block, differences)
-        else:
-            mixed = torch.baddbmm(layout.over_samples(base), by_block, differences)
-        return mixed.view(layout.blocks, -1, layout.tokens, layout.width)
+        mixed = thread.new_empty(stream.layout.shape(1))
+        stream.mix(gates, stream.base(-1), 1, mixed)
+        return mixed.view(thread.shape)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
         (gates,) = ctx.saved_tensors
         stream: WriterStream = ctx.stream
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
-        samples, readers, visible = gates.shape
-        by_block, by_reader = stream.held.by_block(gates).mT, gradient.flatten(2)
-        # The output reads every writer and its backward is the first: it overwrites, so that the
-        # buffer needs no zeroing.
-        first = visible == len(stream.graph.writers)
-        sums = stream.gradient_buffer()[:, :visible].flatten(2)
-        torch.bmm(by_block, by_reader, out=sums) if first else sums.baddbmm_(by_block, by_reader)
-        by_gate = None
-        if ctx.needs_input_grad[0]:
-            products = torch.bmm(by_reader, stream.differences[:, :visible].flatten(2).mT)
-            wide = torch.promote_types(products.dtype, torch.float32)
-            by_gate = products.view(samples, -1, readers, visible).sum(1, dtype=wide).to(gates.dtype)
-        return by_gate, gradient.new_zeros(()).expand(ctx.thread), None, None
+        by_reader = gradient.reshape(stream.held.shape(1))
+        by_gate = stream.take_gradient(gates, by_reader, 0, ctx.needs_input_grad[0])
+        return by_gate, gradient.new_zeros(()).expand(gradient.shape), None
 
 
 class _Write(Function):
