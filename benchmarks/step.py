@@ -1,93 +1,153 @@
-"""The cost of an edge-pruning step on the GPT-2 small shape, against plain Hugging Face, in one process.
+"""The cost of an edge-pruning step, against plain Hugging Face, in one process.
 
-    python benchmarks/step.py [--batch 8] [--seq 32] [--steps 3] [--threads 2]
+    python -m benchmarks.step [--shape gpt2] [--batch 8] [--seq 32] [--rounds 7] [--threads 2] [--device cpu]
 
-Random weights; needs torch and transformers alone. Prints seconds, ratios and the peak memory above
-the loaded model. `plain` is a forward and a backward from the embeddings to the answer's logits.
+Random weights; needs torch and transformers alone. `plain` is a forward of the unpatched model and a
+backward from the embeddings, logits at the answers' positions only; `cached` is a masked step (forward, KL,
+backward to the gates) with its references at hand; `whole` computes them, too. The three take turns, and a
+ratio is the median over rounds of the ratio within a round: of CPU seconds (of seconds on a GPU). Memory is
+the peak above the loaded models, of a masked step and of a plain one.
 """
 
 import argparse
-import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
 
 from model_patches import gates
 from model_patches.circuit_model import CircuitModel
+from model_patches.stream import WriterStates
+from trainers.memory import in_use, peak, restart_peak
+
+
+def _gpt2(layers: int) -> PreTrainedConfig:
+    return GPT2Config(n_layer=layers)
+
+
+SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "gpt2": partial(_gpt2, 12),
+    "gpt2-6": partial(_gpt2, 6),
+    "gpt2-24": partial(_gpt2, 24),
+    "gpt2-48": partial(_gpt2, 48),
+    "smollm2-135m": lambda: LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+    ),
+    "llama-1b": lambda: LlamaConfig(
+        vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16,
+        num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=True,
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Batch:
+    clean: Tensor
+    corrupted: Tensor
+    positions: Tensor
+
+
+class Steps:
+    """The work that is timed, on one model: plain before it is patched, masked after."""
+
+    def __init__(self, shape: str, batch: int, seq: int, device: str) -> None:
+        torch.manual_seed(0)
+        config = SHAPES[shape]()
+        with torch.device(device):
+            self.plain_model: Any = AutoModelForCausalLM.from_config(config)
+            self.model = CircuitModel(AutoModelForCausalLM.from_config(config))
+            shape_of_tokens = (batch, seq)
+            self.batch = Batch(
+                torch.randint(0, config.vocab_size, shape_of_tokens),
+                torch.randint(0, config.vocab_size, shape_of_tokens),
+                torch.full((batch, 1), seq - 1),
+            )
+            self.log_alpha = torch.full((self.model.graph.num_edges,), 2.0, requires_grad=True)
+        self.plain_model.eval().requires_grad_(False)
+        self.full: Tensor | None = None
+        self.states: WriterStates | None = None
+
+    def plain(self) -> None:
+        embeds = self.plain_model.get_input_embeddings()(self.batch.clean).requires_grad_()
+        logits = self.plain_model(inputs_embeds=embeds, use_cache=False, logits_to_keep=1).logits
+        logits.log_softmax(-1)[..., 0].sum().backward()
+
+    def whole(self) -> None:
+        self.full = self.model.full(self.batch.clean, self.batch.positions)
+        self.states = self.model.record(self.batch.corrupted, lent=True)
+        self.cached()
+
+    def cached(self) -> None:
+        assert self.full is not None, "the references come first"
+        graph, like = self.model.graph, self.log_alpha
+        z = gates.sample(like, torch.rand(1, graph.num_edges, device=like.device))[0]
+        flat = graph.flat_index.to(like.device)
+        keep = like.new_zeros(graph.allowed.numel()).index_copy(0, flat, z).view(graph.allowed.shape)
+        logits = self.model(self.batch.clean, keep, self.states, self.batch.positions).log_softmax(-1)
+        full = self.full.log_softmax(-1)
+        loss = torch.nn.functional.kl_div(logits, full, log_target=True, reduction="batchmean")
+        loss.backward()
+        self.log_alpha.grad = None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--shape", nargs="+", choices=list(SHAPES), default=["gpt2"])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seq", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config()).eval().requires_grad_(False)
-    tokens = torch.randint(0, 50257, (arguments.batch, arguments.seq))
-    corrupted = torch.randint(0, 50257, (arguments.batch, arguments.seq))
-    positions = torch.full((arguments.batch, 1), arguments.seq - 1)
-    plain = _median(lambda: _plain(model, tokens), arguments.steps)
-    loaded = _peak()
-    circuit_model = CircuitModel(model)
-    log_alpha = torch.full((circuit_model.graph.num_edges,), 2.0, requires_grad=True)
-    full, states = circuit_model.full(tokens, positions), circuit_model.record(corrupted)
-
-    def cached() -> None:
-        _masked(circuit_model, log_alpha, tokens, positions, full, states)
-
-    def uncached() -> None:
-        references = circuit_model.full(tokens, positions), circuit_model.record(corrupted)
-        _masked(circuit_model, log_alpha, tokens, positions, *references)
-
-    masked, with_references = _median(cached, arguments.steps), _median(uncached, arguments.steps)
-    print(f"plain Hugging Face, forward + activation backward: {plain:.2f} s")
-    print(f"edge-pruning step, cached references:              {masked:.2f} s = {masked / plain:.2f} x plain")
-    print(f"edge-pruning step, references in the step:         {with_references:.2f} s", end="")
-    print(f" = {with_references / plain:.2f} x plain")
-    print(f"peak memory above the plain pass: {(_peak() - loaded) / 1e9:.2f} GB")
-    print(f"torch {torch.__version__}, {arguments.threads} threads, edges {circuit_model.graph.num_edges}")
+    parser.add_argument("--device", default="cpu")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    where = f"{asked.device}, {asked.threads} threads, torch {torch.__version__}"
+    print(f"{asked.batch} x {asked.seq} tokens, {where}")
+    print(f"{'':14}{'edges':>10}{'plain, s':>10}{'cached':>10}{'whole':>10}{'MB masked':>11}{'MB plain':>10}")
+    for shape in asked.shape:
+        steps = Steps(shape, asked.batch, asked.seq, asked.device)
+        work = (steps.plain, steps.whole, steps.cached)
+        memory = [_peak(step, torch.device(asked.device)) for step in work]
+        rounds = [[_cost(step, asked.device) for step in work] for _ in range(asked.rounds)]
+        plain = statistics.median(one[0] for one in rounds)
+        whole, cached = (statistics.median(one[i] / one[0] for one in rounds) for i in (1, 2))
+        print(
+            f"{shape:14}{steps.model.graph.num_edges:>10,}{plain:>10.3f}{cached:>8.2f} x{whole:>8.2f} x"
+            f"{max(memory[1:]) / 1e6:>11.0f}{memory[0] / 1e6:>10.0f}",
+            flush=True,
+        )
 
 
-def _plain(model: GPT2LMHeadModel, tokens: Tensor) -> None:
-    embeds = model.transformer.wte(tokens).requires_grad_()
-    logits = model(inputs_embeds=embeds, use_cache=False, logits_to_keep=1).logits
-    logits.log_softmax(-1)[..., 0].sum().backward()
-
-
-def _masked(
-    model: CircuitModel, log_alpha: Tensor, tokens: Tensor, positions: Tensor, full: Tensor, states: Any
-) -> None:
-    graph = model.graph
-    z = gates.sample(log_alpha, torch.rand(1, graph.num_edges))[0]
-    keep = torch.zeros(graph.allowed.numel()).index_copy(0, graph.flat_index, z).view(graph.allowed.shape)
-    logits = model(tokens, keep, states, positions).log_softmax(-1)
-    loss = torch.nn.functional.kl_div(logits, full.log_softmax(-1), log_target=True, reduction="batchmean")
-    loss.backward()
-    log_alpha.grad = None
-
-
-def _median(work: Callable[[], None], steps: int) -> float:
+def _cost(work: Callable[[], None], device: str) -> float:
+    """CPU seconds of the process, or seconds on a GPU."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    _wait(device)
+    start = clock()
     work()
-    times = []
-    for _ in range(steps):
-        start = time.perf_counter()
+    _wait(device)
+    return clock() - start
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _peak(work: Callable[[], None], device: torch.device) -> int:
+    """Bytes above what is in use before, over two runs."""
+    before = in_use(device)
+    restart_peak(device)
+    for _ in range(2):
         work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak(device) - before
 
 
 if __name__ == "__main__":

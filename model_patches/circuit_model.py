@@ -56,10 +56,14 @@ class CircuitModel(nn.Module):
 
     @torch.no_grad()
     def record(
-        self, corrupted: Int[Tensor, "batch seq"], real: Bool[Tensor, "batch seq"] | None = None
+        self,
+        corrupted: Int[Tensor, "batch seq"],
+        real: Bool[Tensor, "batch seq"] | None = None,
+        lent: bool = False,
     ) -> WriterStates:
-        """What every writer writes in a run on corrupted tokens."""
-        with self._recording(corrupted):
+        """What every writer writes in a run on corrupted tokens. `lent` states lie in memory that the next
+        lent ones are written to: nothing new has to be taken from the system at every step."""
+        with self._recording(corrupted, lent):
             self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1), real)
             return self.stream.states()
 
@@ -117,9 +121,9 @@ class CircuitModel(nn.Module):
         return logits.view(samples, batch, *logits.shape[1:]) if keep.ndim == 3 else logits
 
     @contextmanager
-    def _recording(self, tokens: Tensor) -> Iterator[None]:
+    def _recording(self, tokens: Tensor, lent: bool = False) -> Iterator[None]:
         try:
-            self.stream.record(self._layout(1, tokens), self._like)
+            self.stream.record(self._layout(1, tokens), self._like, lent)
             yield
         finally:
             self.stream.stop()

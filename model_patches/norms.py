@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_patches.architectures import NormKind
+from model_patches.layout import Kept
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class FoldedNorm:
             gain = gain.detach() + 1 if kind == "rms_plus_one" else gain.detach().clone()
         return cls(kind == "layer", eps, gain, None if shift is None else shift.detach().clone())
 
-    def fold(self, weight: Float[Tensor, "width out"]) -> Float[Tensor, "width out"]:
-        """C · (gain ∘ weight), a copy that lies in memory as the weight does."""
-        folded = weight.clone() if self.gain is None else weight * self.gain.to(weight.dtype)[:, None]
+    def fold(self, weight: Float[Tensor, "width out"], memory: Kept) -> Float[Tensor, "width out"]:
+        """C · (gain ∘ weight), which lies in memory as the weight does."""
+        gain = weight.new_ones(()) if self.gain is None else self.gain.to(weight.dtype)[:, None]
+        transposed = weight.stride(0) < weight.stride(1)
+        folded = (
+            memory.take(weight.t().shape, weight).t() if transposed else memory.take(weight.shape, weight)
+        )
+        torch.mul(weight, gain, out=folded)
         if self.centered:
             wide = torch.promote_types(weight.dtype, torch.float32)
             folded -= folded.mean(0, keepdim=True, dtype=wide).to(weight.dtype)

@@ -58,7 +58,7 @@ class HeadReader(Projection):
 
     def head_weights(self, norm: FoldedNorm | None) -> Float[Tensor, "heads width head_dim"]:
         weight = self.weight if self.transposed else self.weight.t()
-        folded = weight if norm is None else norm.fold(weight)
+        folded = weight if norm is None else norm.fold(weight, self.stream.folded)
         parts, heads = self.fold
         return folded.t().unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 1).transpose(1, 2)
 

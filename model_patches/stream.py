@@ -49,15 +49,18 @@ class WriterStates:
     residuals: Float[Tensor, "groups batch seq width"]
 
     @classmethod
-    def of(cls, graph: EdgeGraph, writers: Float[Tensor, "writers batch seq width"]) -> "WriterStates":
-        """Sums in float32 at least, and rounds each residual once."""
+    def of(
+        cls, graph: EdgeGraph, writers: Float[Tensor, "writers batch seq width"], memory: Kept | None = None
+    ) -> "WriterStates":
+        """Sums in float32 at least, and rounds each residual once; into `memory`, if there is some."""
         wide = torch.promote_types(writers.dtype, torch.float32)
-        total, done, residuals = torch.zeros_like(writers[0], dtype=wide), 0, []
-        for group in graph.groups():
-            total = total + writers[done : group.visible].sum(0, dtype=wide)
+        groups, total, done = list(graph.groups()), torch.zeros_like(writers[0], dtype=wide), 0
+        residuals = (memory or Kept()).take((len(groups), *writers.shape[1:]), writers)
+        for group, residual in zip(groups, residuals, strict=True):
+            total += writers[done : group.visible].sum(0, dtype=wide)
             done = group.visible
-            residuals.append(total.to(writers.dtype))
-        return cls(writers, torch.stack(residuals))
+            residual.copy_(total)
+        return cls(writers, residuals)
 
     @property
     def num_bytes(self) -> int:
@@ -94,6 +97,9 @@ class WriterStream:
         self.backward = False  # whether one may follow this pass
         self.differences = self.gradients = torch.empty(0)
         self._differences, self._gradients, self._reads = Kept(), Kept(), Kept()
+        self._lent = Kept(), Kept()  # for writers and residuals of recorded states
+        self.lending = False
+        self.folded = Kept()  # for a projection's weight with a norm in it
 
     @property
     def masking(self) -> bool:
@@ -104,10 +110,12 @@ class WriterStream:
         """Whether what writers write is wanted."""
         return self.keep is not None or self.recorded is not None
 
-    def record(self, layout: Layout, like: Tensor) -> None:
-        """Starts a pass whose writes are kept; `like` gives their dtype and device."""
-        self.layout, self.bias_shares = layout, {}
-        self.recorded = like.new_empty(layout.shape(len(self.graph.writers)))
+    def record(self, layout: Layout, like: Tensor, lent: bool = False) -> None:
+        """Starts a pass whose writes are kept; `like` gives their dtype and device. Those that are lent are
+        good until the next that are."""
+        self.layout, self.bias_shares, self.lending = layout, {}, lent
+        memory = self._lent[0] if lent else Kept()
+        self.recorded = memory.take(layout.shape(len(self.graph.writers)), like)
 
     def mask(
         self,
@@ -135,7 +143,8 @@ class WriterStream:
     def states(self) -> WriterStates:
         """What the recorded pass wrote."""
         assert self.recorded is not None, "states() follows record()"
-        return WriterStates.of(self.graph, self.layout.by_row(self.recorded).squeeze(1))
+        memory = self._lent[1] if self.lending else None
+        return WriterStates.of(self.graph, self.layout.by_row(self.recorded).squeeze(1), memory)
 
     def gradients_of(self, rows: slice) -> Float[Tensor, "rows batch_seq width"]:
         """In the backward of a masked pass: the gradients of some writes."""
@@ -213,17 +222,21 @@ class WriterStream:
         """In the backward of a masked pass: adds what readers' gradients are to the writers from `first`
         on, and gives the gates' own gradient, if it is wanted."""
         samples, readers, writers = gates.shape
-        by_block, by_reader = self.held.by_block(gates).mT, by_reader.flatten(2)
+        by_block = self.held.by_block(gates).mT
         # The output reads every writer and its backward is the first: it overwrites, so that the
         # buffer needs no zeroing. A pass without a backward does without the buffer.
         if writers == len(self.graph.writers):
             self.gradients = self._gradients.take(self.held.shape(writers), self.differences)
-            torch.bmm(by_block, by_reader, out=self.gradients.flatten(2))
+            torch.bmm(by_block, by_reader.flatten(2), out=self.gradients.flatten(2))
+        elif readers == 1:
+            self.gradients[:, first : first + writers].addcmul_(by_block.unsqueeze(-1), by_reader)
         else:
-            self.gradients[:, first : first + writers].flatten(2).baddbmm_(by_block, by_reader)
+            self.gradients[:, first : first + writers].flatten(2).baddbmm_(by_block, by_reader.flatten(2))
         if not of_gates:
             return None
-        products = torch.bmm(by_reader, self.differences[:, 1 + first : 1 + first + writers].flatten(2).mT)
+        products = torch.bmm(
+            by_reader.flatten(2), self.differences[:, 1 + first : 1 + first + writers].flatten(2).mT
+        )
         wide = torch.promote_types(products.dtype, torch.float32)
         return products.unflatten(0, (samples, -1)).sum(1, dtype=wide).to(gates.dtype)
 

@@ -273,3 +273,13 @@ def test_gradients_in_low_precision_point_the_same_way(dtype: torch.dtype) -> No
     assert ours.dtype == torch.float32  # gates stay in float32 whatever the model's dtype
     error = (ours - expected).norm() / expected.norm()
     assert error < (1e-4 if dtype == torch.float32 else 0.1)
+
+
+def test_lent_states_are_the_same_and_live_until_the_next() -> None:
+    model = CircuitModel(tiny_model("llama", torch.float64))
+    kept, lent = model.record(CORRUPTED_TOKENS), model.record(CORRUPTED_TOKENS, lent=True)
+    assert torch.equal(lent.writers, kept.writers) and torch.equal(lent.residuals, kept.residuals)
+    again = model.record(CLEAN_TOKENS, lent=True)
+    assert again.writers.data_ptr() == lent.writers.data_ptr()
+    assert torch.equal(again.writers, model.record(CLEAN_TOKENS).writers)
+    assert torch.equal(kept.writers, model.record(CORRUPTED_TOKENS).writers)

@@ -108,12 +108,12 @@ class Session:
         """This rank's share of a global batch of training examples, with its references.
 
         Runs the model: call it inside `engine.run`. The references of the last batch are kept, so
-        training on the whole set at every step computes them once.
+        training on the whole set at every step computes them once; the next batch's take their memory.
         """
         key = tuple(indices)
         if self._remembered is None or self._remembered[0] != key:
             batch = self.share([self.examples["train"][i] for i in indices])
-            self._remembered = (key, batch, self.references(batch))
+            self._remembered = (key, batch, self.references(batch, lent=True))
         return self._remembered[1], self._remembered[2]
 
     def share(self, examples: Sequence[Example]) -> Batch:
@@ -133,18 +133,18 @@ class Session:
             yield self.share(examples[start : start + size])
 
     @torch.no_grad()
-    def references(self, batch: Batch) -> References:
-        """Runs the model: call it inside `engine.run`."""
+    def references(self, batch: Batch, lent: bool = False) -> References:
+        """Runs the model: call it inside `engine.run`. `lent`: see `CircuitModel.record`."""
         full = self.loaded.model.full(batch.clean, batch.positions)
         self.count(batch, 1)
-        return References(self.spec.task.readout(full, self.loaded), self._corrupted(batch))
+        return References(self.spec.task.readout(full, self.loaded), self._corrupted(batch, lent))
 
-    def _corrupted(self, batch: Batch) -> WriterStates | None:
+    def _corrupted(self, batch: Batch, lent: bool) -> WriterStates | None:
         """What cut edges carry in this batch. What does not depend on it is made once, at the first."""
         match self.spec.ablation:
             case "interchange":
                 self.count(batch, 1)
-                return self.loaded.model.record(batch.corrupted)
+                return self.loaded.model.record(batch.corrupted, lent=lent)
             case "zero":
                 if self.spec.output_bias == "shared":
                     return None
