@@ -45,11 +45,10 @@ class FoldedNorm:
         folded = (
             memory.take(weight.t().shape, weight).t() if transposed else memory.take(weight.shape, weight)
         )
-        torch.mul(weight, gain, out=folded)
-        if self.centered:
-            wide = torch.promote_types(weight.dtype, torch.float32)
-            folded -= folded.mean(0, keepdim=True, dtype=wide).to(weight.dtype)
-        return folded
+        if not self.centered:
+            return torch.mul(weight, gain, out=folded)
+        mean = gain.expand(len(weight), 1).t() @ weight / len(weight)
+        return torch.addcmul(-mean, weight, gain, out=folded)
 
     def bias(self, weight: Float[Tensor, "width out"], bias: Tensor | None) -> Float[Tensor, " out"] | None:
         """shift · weight, and a projection's own bias."""

@@ -130,11 +130,8 @@ def _write_heads(x: Float[Tensor, "batch seq inner"], module: HeadWriter) -> Non
     """Puts what all heads write straight into the stream's buffer."""
     stream = module.stream
     heads = x.unflatten(-1, (module.num_heads, -1)).flatten(0, 1).transpose(0, 1)
-    target = stream.rows(module.first, module.num_heads)
-    stream.layout.write_product(target, heads, module.head_weights())
-    if module.bias is not None:
-        target += module.bias / module.num_heads
-    stream.written(module.first, module.num_heads)
+    share = None if module.bias is None else module.bias / module.num_heads
+    stream.write_product(module.first, heads, module.head_weights(), share)
 
 
 class _WriteHeads(Function):

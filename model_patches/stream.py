@@ -170,6 +170,27 @@ class WriterStream:
         target.copy_(given.view(target.shape) if given.shape[1] > 1 else given.unsqueeze(1))
         self.written(first, len(values))
 
+    def write_product(
+        self,
+        first: int,
+        left: Float[Tensor, "some batch_seq inner"],
+        right: Float[Tensor, "some inner width"],
+        bias: Float[Tensor, " width"] | None,
+    ) -> None:
+        """Puts left · right + bias into the rows from `first` on, less what was written there in the
+        corrupted run: summed by the product itself, which passes over the rows once and rounds once."""
+        rows = self.rows(first, len(left))
+        start = self.layout.by_row(rows)
+        if self.masking and self.corrupted is not None:
+            corrupted = self.corrupted.writers[first : first + len(left)].unsqueeze(1).expand(start.shape)
+            torch.sub(left.new_zeros(()) if bias is None else bias, corrupted, out=start)
+        elif bias is not None:
+            start.copy_(bias)
+        else:
+            self.layout.write_product(rows, left, right)
+            return
+        self.layout.add_product(rows, left, right)
+
     def written(self, first: int, count: int) -> None:
         """Turns the writes of a masked pass into differences."""
         if self.masking and self.corrupted is not None:
