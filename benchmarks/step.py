@@ -81,7 +81,7 @@ class Steps:
 
     def whole(self) -> None:
         self.full = self.model.full(self.batch.clean, self.batch.positions)
-        self.states = self.model.record(self.batch.corrupted, lent=True)
+        self.states = self.model.record(self.batch.corrupted, positions=self.batch.positions, lent=True)
         self.cached()
 
     def cached(self) -> None:

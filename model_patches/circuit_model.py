@@ -52,18 +52,24 @@ class CircuitModel(nn.Module):
         real: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch scored vocab"]:
         """Logits of the full model at `positions` (at every position if None)."""
-        return self._logits(tokens, positions, real)
+        with self._pass():
+            self.stream.plain(self._layout(1, tokens, positions))
+            return self._logits(tokens, positions, real)
 
     @torch.no_grad()
     def record(
         self,
         corrupted: Int[Tensor, "batch seq"],
         real: Bool[Tensor, "batch seq"] | None = None,
+        positions: Int[Tensor, "batch scored"] | None = None,
         lent: bool = False,
     ) -> WriterStates:
-        """What every writer writes in a run on corrupted tokens. `lent` states lie in memory that the next
-        lent ones are written to: nothing new has to be taken from the system at every step."""
-        with self._recording(corrupted, lent):
+        """What every writer writes in a run on corrupted tokens. Given `positions`, the states are good for
+        masked passes that want these positions' logits: what the last layer writes elsewhere is 0 in them.
+        `lent` states lie in memory that the next lent ones are written to: nothing new has to be taken from
+        the system at every step."""
+        with self._pass():
+            self.stream.record(self._layout(1, corrupted, positions), self._like, lent)
             self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1), real)
             return self.stream.states()
 
@@ -81,7 +87,8 @@ class CircuitModel(nn.Module):
         if output_bias == "shared":
             return None
         token = torch.zeros(1, 1, dtype=torch.long, device=self._like.device)
-        with self._recording(token):
+        with self._pass():
+            self.stream.record(self._layout(1, token, None), self._like)
             self._logits(token, None, None)
             writers = torch.zeros_like(self.stream.states().writers)
             for first, share in self.stream.bias_shares.items():
@@ -115,22 +122,15 @@ class CircuitModel(nn.Module):
             found = tuple(corrupted.writers.shape[1:3])
             fits = all(size in (1, wanted) for size, wanted in zip(found, tokens.shape, strict=True))
             assert fits, f"a corrupted run of {found} for tokens {tuple(tokens.shape)}"
-        with self._masked(tokens, by_sample, corrupted):
+        with self._pass():
+            layout = self._layout(samples, tokens, positions)
+            self.stream.mask(by_sample, corrupted, layout, self._like)
             repeated = [None if x is None else x.repeat(samples, 1) for x in (positions, real)]
             logits = self._logits(tokens.repeat(samples, 1), *repeated)
         return logits.view(samples, batch, *logits.shape[1:]) if keep.ndim == 3 else logits
 
     @contextmanager
-    def _recording(self, tokens: Tensor, lent: bool = False) -> Iterator[None]:
-        try:
-            self.stream.record(self._layout(1, tokens), self._like, lent)
-            yield
-        finally:
-            self.stream.stop()
-
-    @contextmanager
-    def _masked(self, tokens: Tensor, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
-        self.stream.mask(keep, corrupted, self._layout(len(keep), tokens), self._like)
+    def _pass(self) -> Iterator[None]:
         try:
             yield
         finally:
@@ -147,8 +147,8 @@ class CircuitModel(nn.Module):
         finally:
             self.positions.wanted = None
 
-    def _layout(self, samples: int, tokens: Tensor) -> Layout:
-        return Layout(samples, tokens.shape[0], tokens.shape[1], self.width)
+    def _layout(self, samples: int, tokens: Tensor, positions: Tensor | None) -> Layout:
+        return Layout.of(samples, tokens, positions, self.width)
 
     @property
     def _like(self) -> Tensor:

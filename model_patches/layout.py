@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 NARROW = 128  # below this width a block is a whole sample
@@ -23,6 +23,21 @@ class Layout:
     batch: int
     seq: int
     width: int
+    # The tokens whose logits are wanted, ascending, among samples × batch × seq; None is all of them. What
+    # only the output reads (the last layer's heads and MLP) is computed at these alone.
+    scored: Int[Tensor, " scored"] | None = None
+
+    @classmethod
+    def of(
+        cls, samples: int, tokens: Int[Tensor, "batch seq"], positions: Tensor | None, width: int
+    ) -> "Layout":
+        """Of a pass over `tokens` once per sample of gates; positions [batch, scored] are those wanted."""
+        batch, seq = tokens.shape
+        scored = None
+        if positions is not None and positions.shape[1] < seq:
+            rows = torch.arange(samples * batch, device=positions.device).unsqueeze(1)
+            scored = (rows * seq + positions.repeat(samples, 1)).unique()
+        return cls(samples, batch, seq, width, scored)
 
     @property
     def tokens(self) -> int:
@@ -79,6 +94,35 @@ class Layout:
             target.flatten(1, 3).baddbmm_(left, right)
         else:
             target += torch.bmm(left, right).view(target.shape)
+
+    def take(
+        self, buffer: Float[Tensor, "blocks rows tokens size"], tokens: Int[Tensor, " some"]
+    ) -> Float[Tensor, "some rows size"]:
+        """A copy of some tokens' rows."""
+        return buffer.transpose(1, 2)[tokens // self.tokens, tokens % self.tokens]
+
+    def put(
+        self,
+        buffer: Float[Tensor, "blocks rows tokens size"],
+        tokens: Int[Tensor, " some"],
+        values: Float[Tensor, "some rows size"],
+    ) -> None:
+        """Overwrites some tokens' rows."""
+        buffer.transpose(1, 2)[tokens // self.tokens, tokens % self.tokens] = values
+
+    def of_run(
+        self, values: Float[Tensor, "rows batch seq size"], tokens: Int[Tensor, " some"]
+    ) -> Float[Tensor, "some rows size"]:
+        """Some tokens' rows of a run's states; their batch and seq may be 1."""
+        batch, seq = values.shape[1:3]
+        example, place = tokens // self.seq % self.batch, tokens % self.seq
+        return values[:, example * (batch > 1), place * (seq > 1)].transpose(0, 1)
+
+    def by_token(
+        self, gates: Float[Tensor, "samples readers writers"], tokens: Int[Tensor, " some"]
+    ) -> Float[Tensor, "some readers writers"]:
+        """Each token's gates."""
+        return gates[tokens // (self.batch * self.seq)]
 
     def by_block(
         self, gates: Float[Tensor, "samples readers writers"]

@@ -6,7 +6,6 @@ kernels and everything else stay Hugging Face's own code.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from jaxtyping import Int
@@ -40,9 +39,9 @@ def patch(
     for layer, block in enumerate(blocks_of(model, architecture)):
         _patch_attention(block, architecture, stream, layer)
         mlp_norm, mlp = (block.get_submodule(path) for path in (architecture.mlp_norm, architecture.mlp))
-        _hook_reader(mlp_norm, stream, partial(read_mlp, stream, layer))
+        _hook_mlp_norm(mlp_norm, stream, layer, shared=architecture.mlp_norm == architecture.attention_norm)
         _hook_mlp(mlp, stream, graph.first_head(layer) + graph.shape.query_heads)
-    _hook_reader(model.get_submodule(architecture.final_norm), stream, stream.read_output)
+    _hook_final_norm(model.get_submodule(architecture.final_norm), stream)
     _hook_output_head(model.get_submodule(architecture.output_head), positions)
     return stream, positions
 
@@ -96,9 +95,26 @@ def _patch_attention(
     norm.register_forward_hook(after)
 
 
-def _hook_reader(norm: nn.Module, stream: WriterStream, read: Callable[[Tensor], Tensor]) -> None:
+def _hook_mlp_norm(norm: nn.Module, stream: WriterStream, layer: int, shared: bool) -> None:
+    """A norm that the attention shares has to see every token."""
+
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return (read(inputs[0]),) if stream.masking else None
+        residual = inputs[0]
+        scored = None if shared else stream.scored(stream.graph.first_head(layer))
+        if scored is not None:
+            stream.spread = residual.shape
+        if stream.masking:
+            return (read_mlp(stream, layer, residual, scored),)
+        if scored is None:
+            return None
+        return (residual.flatten(0, -2)[scored].view(*[1] * (residual.ndim - 2), len(scored), -1),)
+
+    norm.register_forward_pre_hook(hook)
+
+
+def _hook_final_norm(norm: nn.Module, stream: WriterStream) -> None:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return (stream.read_output(inputs[0]),) if stream.masking else None
 
     norm.register_forward_pre_hook(hook)
 
@@ -122,11 +138,16 @@ def _hook_post_norm(norm: nn.Module, stream: WriterStream, first: int) -> None:
 
 def _hook_mlp(mlp: nn.Module, stream: WriterStream, writer: int) -> None:
     def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if stream.masking:
-            return write_through(output.unsqueeze(0), stream, writer)
+        scored = None if stream.spread is None else stream.layout.scored
+        write = output.unsqueeze(0)
+        thread = write_through(write, stream, writer, scored) if stream.masking else None
         if stream.recorded is not None:
-            stream.write(writer, output.unsqueeze(0))
-        return None
+            stream.write(writer, write, scored)
+        if stream.spread is not None and thread is None:
+            thread = output.new_zeros(stream.spread)
+            thread.flatten(0, -2)[scored] = output.flatten(0, -2)
+        stream.spread = None
+        return thread
 
     mlp.register_forward_hook(hook)
 

@@ -129,6 +129,10 @@ class HeadWriter(Projection):
 def _write_heads(x: Float[Tensor, "batch seq inner"], module: HeadWriter) -> None:
     """Puts what all heads write straight into the stream's buffer."""
     stream = module.stream
+    scored = stream.scored(module.first)
+    if scored is not None:
+        stream.write(module.first, module.writes(x.flatten(0, 1)[scored].unsqueeze(0)), scored)
+        return
     heads = x.unflatten(-1, (module.num_heads, -1)).flatten(0, 1).transpose(0, 1)
     share = None if module.bias is None else module.bias / module.num_heads
     stream.write_product(module.first, heads, module.head_weights(), share)
@@ -140,6 +144,7 @@ class _WriteHeads(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: HeadWriter) -> Tensor:
         ctx.module, ctx.number, ctx.shape = module, module.stream.number, x.shape
+        ctx.scored = module.stream.scored(module.first)
         _write_heads(x, module)
         return x.new_zeros(()).expand(*x.shape[:2], module.stream.layout.width)
 
@@ -149,8 +154,13 @@ class _WriteHeads(Function):
         del gradient  # zeros; see stream.py
         module: HeadWriter = ctx.module
         assert ctx.number == module.stream.number, "the backward of a pass comes before the next masked pass"
-        by_head = module.stream.gradients_of(slice(module.first, module.first + module.num_heads))
-        return module.gradient(by_head).view(ctx.shape), None
+        rows = slice(module.first, module.first + module.num_heads)
+        by_input = module.gradient(module.stream.gradients_of(rows, ctx.scored))
+        if ctx.scored is None:
+            return by_input.view(ctx.shape), None
+        spread = by_input.new_zeros(ctx.shape)
+        spread.flatten(0, 1)[ctx.scored] = by_input
+        return spread, None
 
 
 class _ProjectHeads(Function):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -87,13 +87,17 @@ def read_layer(stream: WriterStream, layer: int, thread: Float[Tensor, "batch se
 
 
 def read_mlp(
-    stream: WriterStream, layer: int, thread: Float[Tensor, "batch seq width"]
+    stream: WriterStream,
+    layer: int,
+    thread: Float[Tensor, "batch seq width"],
+    scored: Int[Tensor, " scored"] | None,
 ) -> Float[Tensor, "batch seq width"]:
-    """The input of a layer's MLP: what it has read, its corrupted residual, and its own layer's heads."""
+    """The input of a layer's MLP: what it has read, its corrupted residual, and its own layer's heads; of the
+    scored tokens alone, where these are given."""
     first, mlp = stream.graph.attention(layer).visible, stream.graph.mlp(layer)
     gates = stream.gates(mlp.readers, slice(first, mlp.visible))
     base = stream.base(2 * layer + 1)
-    return _MixMlp.apply(gates, thread, stream.token, stream, stream.reads, first, base)  # type: ignore[no-any-return]
+    return _MixMlp.apply(gates, thread, stream.token, stream, stream.reads, first, base, scored)  # type: ignore[no-any-return]
 
 
 def project_heads(
@@ -122,7 +126,8 @@ class _MixLayer(Function):
         reads: LayerReads = ctx.reads
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
         assert reads.turned == gates.shape[1], f"{reads.turned} of {gates.shape[1]} reads have a gradient"
-        by_gate = stream.take_gradient(gates, reads.values, 0, ctx.needs_input_grad[0])
+        anew = gates.shape[2] == stream.last.start  # the last layer's, the first that reads at every token
+        by_gate = stream.take_gradient(gates, reads.values, 0, ctx.needs_input_grad[0], anew)
         return by_gate, gradient, None, None, None
 
 
@@ -137,28 +142,42 @@ class _MixMlp(Function):
         reads: LayerReads,
         first: int,
         base: Tensor | None,
+        scored: Tensor | None,
     ) -> Tensor:
-        ctx.token = token.shape  # which is for the order of the backward alone
-        ctx.stream, ctx.number, ctx.reads, ctx.first = stream, stream.number, reads, first
+        ctx.token, ctx.thread = token.shape, thread.shape  # the token is for the order of the backward alone
+        ctx.stream, ctx.number, ctx.reads, ctx.first, ctx.scored = stream, stream.number, reads, first, scored
         ctx.save_for_backward(gates)
-        layout, mixed = stream.layout, reads.values[:, -1:].clone()
+        layout, own = stream.layout, stream.rows(first, gates.shape[2])
+        if scored is None:
+            mixed = reads.values[:, -1:].clone()
+            if base is not None:
+                layout.by_row(mixed)[0].add_(base)
+            return mixed.flatten(2).baddbmm_(layout.by_block(gates), own.flatten(2)).view(thread.shape)
+        mixed = layout.take(reads.values[:, -1:], scored)
         if base is not None:
-            layout.by_row(mixed)[0].add_(base)
-        own = stream.rows(first, gates.shape[2]).flatten(2)
-        return mixed.flatten(2).baddbmm_(layout.by_block(gates), own).view(thread.shape)
+            mixed += layout.of_run(base.unsqueeze(0), scored)
+        mixed.baddbmm_(layout.by_token(gates, scored), layout.take(own, scored))
+        return mixed.view(*[1] * (thread.ndim - 2), len(scored), -1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (gates,) = ctx.saved_tensors
         stream: WriterStream = ctx.stream
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
-        by_reader = gradient.reshape(stream.held.shape(1))
-        by_gate = stream.take_gradient(gates, by_reader, ctx.first, ctx.needs_input_grad[0])
-        ctx.reads.values[:, -1:] = by_reader
+        read, of_gates = ctx.reads.values[:, -1:], ctx.needs_input_grad[0]
+        if ctx.scored is None:
+            by_reader = gradient.reshape(stream.held.shape(1))
+            by_gate = stream.take_gradient(gates, by_reader, ctx.first, of_gates)
+            read.copy_(by_reader)
+        else:
+            by_reader = gradient.reshape(len(ctx.scored), 1, -1)
+            by_gate = stream.take_scored_gradient(gates, by_reader, ctx.first, of_gates)
+            read.zero_()
+            stream.held.put(read, ctx.scored, by_reader)
         ctx.reads.turned += 1
         zero = gradient.new_zeros(())
-        return by_gate, zero.expand(gradient.shape), zero.expand(ctx.token), None, None, None, None
+        return by_gate, zero.expand(ctx.thread), zero.expand(ctx.token), *[None] * 5
 
 
 class _Project(Function):

@@ -18,13 +18,17 @@ rounded to bf16 for a product, and their gradient arrives as float32.
 Autograd does not see writes into a buffer, so an order is imposed on it: the model's own residual
 tensor is replaced by a `thread` of zeros that runs through every write and every read. A writer's
 backward then runs after the backward of all its readers, which autograd guarantees along the thread.
+
+Where some tokens' logits are wanted and no others, whatever only the output reads is computed at these
+alone: the last layer's heads' outputs, its MLP, and the output (`Layout.scored`). Elsewhere the rows of the
+last layer's writers hold nothing that counts.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -93,6 +97,9 @@ class WriterStream:
         self.token: Tensor | None = None
         # The heads' outputs [heads, batch, seq, width] on their way to the norm after the attention.
         self.heads: Tensor | None = None
+        # The residual's shape while the last MLP sees the scored tokens alone.
+        self.spread: torch.Size | None = None
+        self.last = slice(graph.first_head(graph.shape.layers - 1), None)  # writers of the last layer
         self.number = 0  # of masked passes so far
         self.backward = False  # whether one may follow this pass
         self.differences = self.gradients = torch.empty(0)
@@ -110,12 +117,23 @@ class WriterStream:
         """Whether what writers write is wanted."""
         return self.keep is not None or self.recorded is not None
 
+    def scored(self, first: int) -> Int[Tensor, " scored"] | None:
+        """The tokens at which the outputs of a layer's heads, or of its MLP, are wanted in this pass; None is
+        all of them. `first` is the layer's first head."""
+        return self.layout.scored if first == self.last.start else None
+
+    def plain(self, layout: Layout) -> None:
+        """Starts a pass that is neither recorded nor masked."""
+        self.layout = layout
+
     def record(self, layout: Layout, like: Tensor, lent: bool = False) -> None:
         """Starts a pass whose writes are kept; `like` gives their dtype and device. Those that are lent are
         good until the next that are."""
         self.layout, self.bias_shares, self.lending = layout, {}, lent
         memory = self._lent[0] if lent else Kept()
         self.recorded = memory.take(layout.shape(len(self.graph.writers)), like)
+        if layout.scored is not None:
+            self.recorded[:, self.last].zero_()
 
     def mask(
         self,
@@ -138,7 +156,7 @@ class WriterStream:
     def stop(self) -> None:
         """Ends the pass, also after an error."""
         self.recorded = self.keep = self.corrupted = self.reads = self.token = self.heads = None
-        self.bias_shares = {}
+        self.layout, self.bias_shares, self.spread = Layout(1, 0, 0, 0), {}, None
 
     def states(self) -> WriterStates:
         """What the recorded pass wrote."""
@@ -146,8 +164,13 @@ class WriterStream:
         memory = self._lent[1] if self.lending else None
         return WriterStates.of(self.graph, self.layout.by_row(self.recorded).squeeze(1), memory)
 
-    def gradients_of(self, rows: slice) -> Float[Tensor, "rows batch_seq width"]:
-        """In the backward of a masked pass: the gradients of some writes."""
+    def gradients_of(
+        self, rows: slice, scored: Int[Tensor, " scored"] | None = None
+    ) -> Float[Tensor, "rows tokens width"]:
+        """In the backward of a masked pass: the gradients of some writes, of the scored tokens alone where
+        these are given."""
+        if scored is not None:
+            return self.held.take(self.gradients[:, rows], scored).transpose(0, 1)
         return self.held.read(self.gradients[:, rows])
 
     def read_buffer(self, layer: int) -> Float[Tensor, "blocks readers tokens width"]:
@@ -162,8 +185,20 @@ class WriterStream:
             return self.recorded[:, first : first + count]
         return self.differences[:, 1 + first : 1 + first + count]
 
-    def write(self, first: int, values: Float[Tensor, "some ... width"]) -> None:
-        """Puts writes that need no gradient (the embeddings') into the rows from `first` on."""
+    def write(
+        self,
+        first: int,
+        values: Float[Tensor, "some ... width"],
+        scored: Int[Tensor, " scored"] | None = None,
+    ) -> None:
+        """Puts writes into the rows from `first` on; of the scored tokens alone, where these are given."""
+        if scored is not None:
+            writes = values.flatten(1, -2).transpose(0, 1)
+            if self.masking and self.corrupted is not None:
+                corrupted = self.corrupted.writers[first : first + len(values)]
+                writes = writes - self.layout.of_run(corrupted, scored)
+            self.layout.put(self.rows(first, len(values)), scored, writes)
+            return
         target = self.layout.by_row(self.rows(first, len(values)))
         # Positions' embeddings are one for the batch; some families' MLPs see batch and seq as one.
         given = values.reshape(len(values), -1, *target.shape[-2:])
@@ -239,9 +274,11 @@ class WriterStream:
         by_reader: Float[Tensor, "blocks readers tokens width"],
         first: int,
         of_gates: bool,
+        anew: bool = False,
     ) -> Float[Tensor, "samples readers writers"] | None:
         """In the backward of a masked pass: adds what readers' gradients are to the writers from `first`
-        on, and gives the gates' own gradient, if it is wanted."""
+        on, and gives the gates' own gradient, if it is wanted. `anew`: nothing has come to these writers yet
+        but at the scored tokens."""
         samples, readers, writers = gates.shape
         by_block = self.held.by_block(gates).mT
         # The output reads every writer and its backward is the first: it overwrites, so that the
@@ -249,6 +286,11 @@ class WriterStream:
         if writers == len(self.graph.writers):
             self.gradients = self._gradients.take(self.held.shape(writers), self.differences)
             torch.bmm(by_block, by_reader.flatten(2), out=self.gradients.flatten(2))
+        elif anew and self.held.scored is not None:
+            rows, scored = self.gradients[:, first : first + writers], self.held.scored
+            before = self.held.take(rows, scored)
+            rows.flatten(2).baddbmm_(by_block, by_reader.flatten(2), beta=0)
+            self.held.put(rows, scored, self.held.take(rows, scored) + before)
         elif readers == 1:
             self.gradients[:, first : first + writers].addcmul_(by_block.unsqueeze(-1), by_reader)
         else:
@@ -258,13 +300,49 @@ class WriterStream:
         products = torch.bmm(
             by_reader.flatten(2), self.differences[:, 1 + first : 1 + first + writers].flatten(2).mT
         )
-        wide = torch.promote_types(products.dtype, torch.float32)
-        return products.unflatten(0, (samples, -1)).sum(1, dtype=wide).to(gates.dtype)
+        return _sum_by_sample(products, samples).to(gates.dtype)
+
+    def take_scored_gradient(
+        self,
+        gates: Float[Tensor, "samples 1 writers"],
+        by_reader: Float[Tensor, "scored 1 width"],
+        first: int,
+        of_gates: bool,
+    ) -> Float[Tensor, "samples 1 writers"] | None:
+        """take_gradient for one reader whose gradient is 0 but at the scored tokens."""
+        layout, writers = self.held, gates.shape[2]
+        assert layout.scored is not None, "some tokens are scored"
+        by_writer = layout.by_token(gates, layout.scored).mT * by_reader
+        if writers == len(self.graph.writers):  # the output, the first in a backward
+            self.gradients = self._gradients.take(layout.shape(writers), self.differences)
+            self.gradients[:, self.last].zero_()  # the rest of what layers before the last wrote: see `anew`
+            layout.put(self.gradients, layout.scored, by_writer)
+        else:
+            rows = self.gradients[:, first : first + writers]
+            layout.put(rows, layout.scored, layout.take(rows, layout.scored) + by_writer)
+        if not of_gates:
+            return None
+        differences = layout.take(self.differences[:, 1 + first : 1 + first + writers], layout.scored)
+        return _sum_by_sample(torch.bmm(by_reader, differences.mT), len(gates)).to(gates.dtype)
 
 
-def write_through(values: Float[Tensor, "some ... width"], stream: WriterStream, first: int) -> Tensor:
-    """A differentiable write; returns the thread to hand on as the model's residual."""
-    return _Write.apply(values, stream, first)  # type: ignore[no-any-return]
+def _sum_by_sample(
+    products: Float[Tensor, "blocks readers writers"], samples: int
+) -> Float[Tensor, "samples readers writers"]:
+    wide = torch.promote_types(products.dtype, torch.float32)
+    return products.unflatten(0, (samples, -1)).sum(1, dtype=wide)
+
+
+def write_through(
+    values: Float[Tensor, "some ... width"],
+    stream: WriterStream,
+    first: int,
+    scored: Int[Tensor, " scored"] | None = None,
+) -> Tensor:
+    """A differentiable write, of the scored tokens alone where these are given; returns the thread to hand on
+    as the model's residual."""
+    shape = values.shape[1:] if scored is None else stream.spread
+    return _Write.apply(values, stream, first, scored, shape)  # type: ignore[no-any-return]
 
 
 class _MixOutput(Function):
@@ -272,8 +350,17 @@ class _MixOutput(Function):
     def forward(ctx: Any, gates: Tensor, thread: Tensor, stream: WriterStream) -> Tensor:
         ctx.stream, ctx.number = stream, stream.number
         ctx.save_for_backward(gates)
-        mixed = thread.new_empty(stream.layout.shape(1))
-        stream.mix(gates, stream.base(-1), 1, mixed)
+        layout, base = stream.layout, stream.base(-1)
+        if layout.scored is None:
+            mixed = thread.new_empty(layout.shape(1))
+            stream.mix(gates, base, 1, mixed)
+            return mixed.view(thread.shape)
+        differences = layout.take(stream.differences[:, 1:], layout.scored)
+        read = torch.bmm(layout.by_token(gates, layout.scored), differences)
+        if base is not None:
+            read += layout.of_run(base.unsqueeze(0), layout.scored)
+        mixed = torch.zeros_like(thread).flatten(0, -2)
+        mixed[layout.scored] = read.squeeze(1)
         return mixed.view(thread.shape)
 
     @staticmethod
@@ -282,8 +369,12 @@ class _MixOutput(Function):
         (gates,) = ctx.saved_tensors
         stream: WriterStream = ctx.stream
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
-        by_reader = gradient.reshape(stream.held.shape(1))
-        by_gate = stream.take_gradient(gates, by_reader, 0, ctx.needs_input_grad[0])
+        of_gates, scored = ctx.needs_input_grad[0], stream.held.scored
+        if scored is None:
+            by_gate = stream.take_gradient(gates, gradient.reshape(stream.held.shape(1)), 0, of_gates)
+        else:
+            by_reader = gradient.flatten(0, -2)[scored].unsqueeze(1)
+            by_gate = stream.take_scored_gradient(gates, by_reader, 0, of_gates)
         return by_gate, gradient.new_zeros(()).expand(gradient.shape), None
 
 
@@ -291,15 +382,18 @@ class _Write(Function):
     """Puts writes into the buffer and gives out the thread."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, stream: WriterStream, first: int) -> Tensor:
-        ctx.stream, ctx.number, ctx.shape = stream, stream.number, values.shape
+    def forward(
+        ctx: Any, values: Tensor, stream: WriterStream, first: int, scored: Tensor | None, shape: torch.Size
+    ) -> Tensor:
+        ctx.stream, ctx.number, ctx.shape, ctx.scored = stream, stream.number, values.shape, scored
         ctx.rows = slice(first, first + values.shape[0])
-        stream.write(first, values)
-        return values.new_zeros(()).expand(values.shape[1:])
+        stream.write(first, values, scored)
+        return values.new_zeros(()).expand(shape)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         del gradient  # zeros; a write's gradient is what its readers added up in the buffer
         assert ctx.number == ctx.stream.number, "the backward of a pass comes before the next masked pass"
-        return ctx.stream.gradients_of(ctx.rows).view(ctx.shape), None, None
+        by_row = ctx.stream.gradients_of(ctx.rows, ctx.scored)
+        return by_row.reshape(ctx.shape), None, None, None, None

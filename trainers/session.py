@@ -144,7 +144,7 @@ class Session:
         match self.spec.ablation:
             case "interchange":
                 self.count(batch, 1)
-                return self.loaded.model.record(batch.corrupted, lent=lent)
+                return self.loaded.model.record(batch.corrupted, positions=batch.positions, lent=lent)
             case "zero":
                 if self.spec.output_bias == "shared":
                     return None
