@@ -155,7 +155,7 @@ class _WriteHeads(Function):
         module: HeadWriter = ctx.module
         assert ctx.number == module.stream.number, "the backward of a pass comes before the next masked pass"
         rows = slice(module.first, module.first + module.num_heads)
-        by_input = module.gradient(module.stream.gradients_of(rows, ctx.scored))
+        by_input = module.gradient(module.stream.gradients.of(rows, ctx.scored))
         if ctx.scored is None:
             return by_input.view(ctx.shape), None
         spread = by_input.new_zeros(ctx.shape)

@@ -126,8 +126,7 @@ class _MixLayer(Function):
         reads: LayerReads = ctx.reads
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
         assert reads.turned == gates.shape[1], f"{reads.turned} of {gates.shape[1]} reads have a gradient"
-        anew = gates.shape[2] == stream.last.start  # the last layer's, the first that reads at every token
-        by_gate = stream.take_gradient(gates, reads.values, 0, ctx.needs_input_grad[0], anew)
+        by_gate = stream.take_gradient(gates, reads.values, 0, ctx.needs_input_grad[0])
         return by_gate, gradient, None, None, None
 
 

@@ -6,8 +6,8 @@ Every reader's input is (Edge Pruning, eq. 3)
 
 where "clean" is the write of the run at hand. The differences of all writers lie in one buffer
 [blocks, writers, tokens, width], so the inputs of all readers of a layer are ONE batched product of
-their gates with the first rows of every block. Its gradient lies in a second buffer of the same
-shape: a reader's backward adds to the rows of the writers it sees, a writer's backward takes its row.
+their gates with the first rows of every block. Its gradient (gradients.py) has the same rows: a
+reader's backward adds to those of the writers it sees, a writer's backward takes its own.
 
 Row 0 of a block is the corrupted residual of the group that reads, with a gate of 1; the writers follow.
 
@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from model_patches.gradients import WriterGradients
 from model_patches.graph import EdgeGraph
 from model_patches.layout import Kept, Layout
 
@@ -102,8 +103,8 @@ class WriterStream:
         self.last = slice(graph.first_head(graph.shape.layers - 1), None)  # writers of the last layer
         self.number = 0  # of masked passes so far
         self.backward = False  # whether one may follow this pass
-        self.differences = self.gradients = torch.empty(0)
-        self._differences, self._gradients, self._reads = Kept(), Kept(), Kept()
+        self.differences, self.gradients = torch.empty(0), WriterGradients(graph)
+        self._differences, self._reads = Kept(), Kept()
         self._lent = Kept(), Kept()  # for writers and residuals of recorded states
         self.lending = False
         self.folded = Kept()  # for a projection's weight with a norm in it
@@ -163,15 +164,6 @@ class WriterStream:
         assert self.recorded is not None, "states() follows record()"
         memory = self._lent[1] if self.lending else None
         return WriterStates.of(self.graph, self.layout.by_row(self.recorded).squeeze(1), memory)
-
-    def gradients_of(
-        self, rows: slice, scored: Int[Tensor, " scored"] | None = None
-    ) -> Float[Tensor, "rows tokens width"]:
-        """In the backward of a masked pass: the gradients of some writes, of the scored tokens alone where
-        these are given."""
-        if scored is not None:
-            return self.held.take(self.gradients[:, rows], scored).transpose(0, 1)
-        return self.held.read(self.gradients[:, rows])
 
     def read_buffer(self, layer: int) -> Float[Tensor, "blocks readers tokens width"]:
         """Where a layer's readers read in this pass. A pass that a backward follows keeps every layer's."""
@@ -274,32 +266,17 @@ class WriterStream:
         by_reader: Float[Tensor, "blocks readers tokens width"],
         first: int,
         of_gates: bool,
-        anew: bool = False,
     ) -> Float[Tensor, "samples readers writers"] | None:
         """In the backward of a masked pass: adds what readers' gradients are to the writers from `first`
-        on, and gives the gates' own gradient, if it is wanted. `anew`: nothing has come to these writers yet
-        but at the scored tokens."""
-        samples, readers, writers = gates.shape
-        by_block = self.held.by_block(gates).mT
-        # The output reads every writer and its backward is the first: it overwrites, so that the
-        # buffer needs no zeroing. A pass without a backward does without the buffer.
-        if writers == len(self.graph.writers):
-            self.gradients = self._gradients.take(self.held.shape(writers), self.differences)
-            torch.bmm(by_block, by_reader.flatten(2), out=self.gradients.flatten(2))
-        elif anew and self.held.scored is not None:
-            rows, scored = self.gradients[:, first : first + writers], self.held.scored
-            before = self.held.take(rows, scored)
-            rows.flatten(2).baddbmm_(by_block, by_reader.flatten(2), beta=0)
-            self.held.put(rows, scored, self.held.take(rows, scored) + before)
-        elif readers == 1:
-            self.gradients[:, first : first + writers].addcmul_(by_block.unsqueeze(-1), by_reader)
-        else:
-            self.gradients[:, first : first + writers].flatten(2).baddbmm_(by_block, by_reader.flatten(2))
+        on, and gives the gates' own gradient, if it is wanted."""
+        samples, _, writers = gates.shape
+        if writers == len(self.graph.writers):  # the output; a pass without a backward needs no memory for it
+            self.gradients.begin(self.held, self.differences)
+        self.gradients.add(gates, by_reader, first)
         if not of_gates:
             return None
-        products = torch.bmm(
-            by_reader.flatten(2), self.differences[:, 1 + first : 1 + first + writers].flatten(2).mT
-        )
+        differences = self.differences[:, 1 + first : 1 + first + writers]
+        products = torch.bmm(by_reader.flatten(2), differences.flatten(2).mT)
         return _sum_by_sample(products, samples).to(gates.dtype)
 
     def take_scored_gradient(
@@ -310,20 +287,15 @@ class WriterStream:
         of_gates: bool,
     ) -> Float[Tensor, "samples 1 writers"] | None:
         """take_gradient for one reader whose gradient is 0 but at the scored tokens."""
-        layout, writers = self.held, gates.shape[2]
-        assert layout.scored is not None, "some tokens are scored"
-        by_writer = layout.by_token(gates, layout.scored).mT * by_reader
-        if writers == len(self.graph.writers):  # the output, the first in a backward
-            self.gradients = self._gradients.take(layout.shape(writers), self.differences)
-            self.gradients[:, self.last].zero_()  # the rest of what layers before the last wrote: see `anew`
-            layout.put(self.gradients, layout.scored, by_writer)
-        else:
-            rows = self.gradients[:, first : first + writers]
-            layout.put(rows, layout.scored, layout.take(rows, layout.scored) + by_writer)
+        samples, _, writers = gates.shape
+        if writers == len(self.graph.writers):
+            self.gradients.begin(self.held, self.differences)
+        self.gradients.add_scored(gates, by_reader, first)
         if not of_gates:
             return None
-        differences = layout.take(self.differences[:, 1 + first : 1 + first + writers], layout.scored)
-        return _sum_by_sample(torch.bmm(by_reader, differences.mT), len(gates)).to(gates.dtype)
+        assert self.held.scored is not None, "some tokens are scored"
+        differences = self.held.take(self.differences[:, 1 + first : 1 + first + writers], self.held.scored)
+        return _sum_by_sample(torch.bmm(by_reader, differences.mT), samples).to(gates.dtype)
 
 
 def _sum_by_sample(
@@ -395,5 +367,5 @@ class _Write(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         del gradient  # zeros; a write's gradient is what its readers added up in the buffer
         assert ctx.number == ctx.stream.number, "the backward of a pass comes before the next masked pass"
-        by_row = ctx.stream.gradients_of(ctx.rows, ctx.scored)
+        by_row = ctx.stream.gradients.of(ctx.rows, ctx.scored)
         return by_row.reshape(ctx.shape), None, None, None, None

@@ -158,7 +158,13 @@ def slopes(run: Run, keep: Tensor, edges: Tensor, step: float = 1e-4) -> Tensor:
 
 @pytest.mark.parametrize("ablation", ["interchange", "zero"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gate_gradients_are_finite_differences(kind: str, ablation: str) -> None:
+@pytest.mark.parametrize("blocks", ["as narrow models have them", "as wide models have them"])
+def test_gate_gradients_are_finite_differences(
+    kind: str, ablation: str, blocks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if blocks.startswith("as wide"):
+        monkeypatch.setattr("model_patches.layout.NARROW", 0)
+        monkeypatch.setattr("model_patches.gradients.PART_ROWS", 1)
     model = CircuitModel(exact_model(kind))
     run = loss_of(model, model.record(CORRUPTED_TOKENS) if ablation == "interchange" else None)
     keep = gates(model, seed=4)

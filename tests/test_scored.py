@@ -1,4 +1,4 @@
-"""Where only some tokens' logits are wanted, the last layer leaves the others out, and nothing else changes."""
+"""Where some tokens' logits are wanted, the last layer leaves out the others, and nothing else changes."""
 
 from collections.abc import Iterator
 
@@ -18,9 +18,10 @@ POSITIONS = torch.tensor([[2, 8], [5, 5], [0, 7]])
 
 @pytest.fixture(params=["by sample", "by token"], autouse=True)
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tiny models are narrow; blocks of one token are what real ones have."""
+    """Tiny models are narrow; blocks of one token, and gradients in parts, are what real ones have."""
     if request.param == "by token":
         monkeypatch.setattr("model_patches.layout.NARROW", 0)
+        monkeypatch.setattr("model_patches.gradients.PART_ROWS", 1)
     yield
 
 
