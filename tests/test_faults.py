@@ -123,6 +123,13 @@ def test_a_node_on_which_three_trials_failed_is_excluded() -> None:
     assert [supervisor.failed(trial, on_b, (), NODES).exclude for trial in "abcd"] == [""] * 4, "the last one"
 
 
+def test_a_node_that_can_start_nothing_is_excluded_before_a_trial_has_lost_all_its_attempts() -> None:
+    supervisor = Supervisor(Faults())
+    unfit = failure("node", "PreflightError: /tmp has 3 MiB free", "node-a")
+    decided = [supervisor.failed("t", [unfit] * tried, (), NODES) for tried in (1, 2, 3)]
+    assert decided == [Decision(), Decision(), Decision(exclude="node-a")]
+
+
 def test_a_bad_spec_costs_no_node() -> None:
     """Trials that fail alike wherever they run are not the nodes' doing."""
     supervisor = Supervisor(Faults(node_failures=2, identical_failures=99))
