@@ -77,6 +77,32 @@ def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
     assert 'circuit_sweep_steps_total{sweep="standin"} 6.0' in page, "steps done again count again"
 
 
+def test_prometheus_counts_a_failed_trial_that_is_asked_for_again_as_waiting(tmp_path: Path) -> None:
+    planned = plan(sweep(2), Folder.open(tmp_path))
+    first, second = planned.trials
+    metrics = Metrics(planned, 0)
+
+    def states() -> dict[str, float | None]:
+        names = ("waiting", "running", "complete", "failed")
+        value = metrics._registry.get_sample_value
+        return {n: value("circuit_sweep_trials", {"sweep": "standin", "state": n}) for n in names}
+
+    try:
+        metrics.on_start(first.trial_id, first.spec)
+        metrics.on_failure(first.trial_id, LOST, True)
+        assert states() == {"waiting": 2, "running": 0, "complete": 0, "failed": 0}, "no lane has it"
+        metrics.on_start(first.trial_id, first.spec)
+        metrics.on_result(first.trial_id, failed(first.trial_id))
+        metrics.on_again(first.trial_id)
+        assert states() == {"waiting": 2, "running": 0, "complete": 0, "failed": 0}
+        for one in (first, second):
+            metrics.on_start(one.trial_id, one.spec)
+            metrics.on_result(one.trial_id, trial(one.trial_id, 0, []))
+        assert states() == {"waiting": 0, "running": 0, "complete": 2, "failed": 0}
+    finally:
+        metrics.close()
+
+
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Its URL, and what it was told."""
