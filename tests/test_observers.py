@@ -145,6 +145,7 @@ def test_the_webhook_hears_of_every_third_failure_and_of_a_stop(
     heard(told, 2)
     alerts.close()
     assert [one["event"] for one in told] == ["failures", "stopped"]
+    assert told[1]["text"] == "circuit-sweep demo: stopped: 5 trials in a row failed alike"
     assert told[0] == {
         "sweep": "demo", "event": "failures",
         "text": "circuit-sweep demo: 3 trials failed, the last one with: ValueError: no gates",
