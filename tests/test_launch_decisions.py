@@ -83,6 +83,23 @@ def test_a_drained_machine_that_is_started_again_stays_drained(
     assert told == ["node gpu-1 gets no more trials"] * 2 + ["node gpu-3 gets no more trials", unknown]
 
 
+def test_a_store_that_is_away_for_a_moment_ends_no_sweep(
+    launched: Launch, nodes: dict[str, str], runs: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(folder: Folder, name: str, limit: int = 0) -> bytes | None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    Control(paused=True).write(runs / "standin")
+    launched._poll()
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", away)
+        launched._poll()
+        assert launched._asked.paused, "what was asked holds"
+    Control(paused=False).write(runs / "standin")
+    launched._poll()
+    assert not launched._asked.paused
+
+
 def test_a_cluster_that_has_shrunk_since_the_start_is_waited_for(
     launched: Launch, nodes: dict[str, str]
 ) -> None:

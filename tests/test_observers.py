@@ -49,6 +49,22 @@ def test_every_event_is_one_line_that_says_who_where_and_why(tmp_path: Path) -> 
     assert lines[3]["cause"].endswith("ValueError: no gates")
 
 
+def test_events_of_a_store_that_was_away_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(folder: Folder, name: str, content: bytes) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    events = EventLog(Folder.open(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "append", away)
+        events.on_notice(Notice("started", "2 trials to run"))
+        events.on_failure("t1", LOST, True)
+    events.on_result("t1", failed("t1"))
+    lines = [json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert lines == ["sweep_started", "attempt_failed", "trial_failed"]
+
+
 def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
     planned = plan(sweep(3), Folder.open(tmp_path))
     first, second, third = planned.trials

@@ -223,7 +223,9 @@ class Launch(Observer):
 
     def _poll(self) -> None:
         """Does what people asked for since the last time."""
-        before, self._asked = self._asked, Control.read(self.runs / self.plan.sweep.name)
+        before = self._asked
+        with contextlib.suppress(OSError):  # of a store that is away; if it stays away, the lease is lost
+            self._asked = Control.read(self.runs / self.plan.sweep.name)
         asked = self._asked
         if asked.paused != before.paused:
             self._notice(
