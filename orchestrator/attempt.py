@@ -27,7 +27,7 @@ class Attempt(BaseModel):
     attempt: int
     owner: Owner
     started: str  # UTC, ISO 8601
-    given_back: str = ""  # UTC, when its lane left the trial at a checkpoint for another attempt
+    given_back: str = ""  # UTC, when it left the trial, in order or not, for another attempt
 
     @classmethod
     def last(cls, trial: Folder) -> Self | None:
@@ -53,8 +53,8 @@ class Attempt(BaseModel):
 
     @classmethod
     def give_back(cls, trial: Folder, owner: Owner) -> Self | None:
-        """Writes down that the latest attempt ended in order, without a result, and returns it; None when it
-        is not `owner`'s: the lane was stopped before it began, and another driver may be at the trial."""
+        """Writes down that the latest attempt ended without a result, so that the trial waits, and returns
+        it; None when it is not `owner`'s: ours ended before it began, and another driver may be at it."""
         last = cls.last(trial)
         if last is None or last.owner != owner:
             return None

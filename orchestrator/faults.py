@@ -89,7 +89,9 @@ class Faults(Spec):
         description="so many trials given up in a row, all for the same reason, stop the sweep",
     )
     node_failures: int = Field(
-        default=3, ge=1, description="a node on which so many trials failed is excluded"
+        default=3,
+        ge=1,
+        description="a node is excluded after so many failed trials, or so many failed starts",
     )
     log_rules: tuple[LogRule, ...] = ()
     recycle_trials: int | None = Field(

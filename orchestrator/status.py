@@ -1,6 +1,7 @@
 """Status: how the sweeps of a runs folder stand, from the folder alone."""
 
-from collections import Counter
+import statistics
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from orchestrator.lease import sweep_is_driven
 from orchestrator.observers.events import EVENTS
 from orchestrator.planning.estimate import estimate_trial
 from orchestrator.planning.plan import STATES, PlannedTrial, State, look
+from orchestrator.planning.probe import Probed
 from orchestrator.records.trial_result import own_point, read_result
 from orchestrator.settings import named
 from orchestrator.sweep import SweepSpec
@@ -201,15 +203,22 @@ def _snapshot(home: Folder) -> tuple[dict[str, TrialSpec], Resources]:
 def _typical_seconds(
     trials: Sequence[TrialStatus], specs: Mapping[str, TrialSpec], resources: Resources, runs: Folder
 ) -> dict[str, float]:
-    """By id of the trials that are not over: what complete trials of their kind took, if there are any."""
+    """By id of the trials that are not over: what complete trials of their kind took, else what unfinished
+    ones that have come so far will take, if there are any."""
     over = [trial.trial_id for trial in trials if trial.state == "complete"]
     earlier = [result for trial_id in over if (result := read_result(runs / "trials" / trial_id)[0])]
+    known = [trial for trial in trials if trial.trial_id in specs]
+    planned = {one.trial_id: PlannedTrial(one.trial_id, specs[one.trial_id], one.state) for one in known}
+    steps: dict[str, list[float]] = defaultdict(list)
+    for trial in known:
+        if trial.seconds_left and trial.step is not None and trial.total is not None:
+            steps[planned[trial.trial_id].kind].append(trial.seconds_left / (trial.total - trial.step))
+    under_way = {kind: Probed(0.0, statistics.median(seconds), 0.0) for kind, seconds in steps.items()}
     typical: dict[str, float] = {}
-    for trial in trials:
-        if trial.state not in ("complete", "failed") and trial.trial_id in specs:
-            planned = PlannedTrial(trial.trial_id, specs[trial.trial_id], trial.state)
-            cost = estimate_trial(planned, resources, earlier)
-            if cost.basis == "measured" and cost.seconds is not None:
+    for trial in known:
+        if trial.state not in ("complete", "failed"):
+            cost = estimate_trial(planned[trial.trial_id], resources, earlier, under_way)
+            if cost.basis in ("measured", "probed") and cost.seconds is not None:
                 typical[trial.trial_id] = cost.seconds
     return typical
 

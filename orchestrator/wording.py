@@ -10,6 +10,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u20
 SECRET = re.compile(
     r"(?i)([?&;][^=&;?\s]{0,60}(?:secret|token|password|key|signature)[^=&;?\s]{0,60}=)[^&;\s'\"]+"
 )
+PREFLIGHT = "trainers.preflight.PreflightError: "
 USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^/@\s'\"]{1,1000}@")
 
 
@@ -34,7 +35,14 @@ def headline(error: str | None) -> str:
         if len(lines) > 1 and lines[0].startswith("    "):  # the frame's line of code
             lines = lines[1:]
     text = " ".join(" ".join(lines).split())
-    return text.removeprefix("trainers.spec.SpecError: ") or "no reason given"
+    return text.removeprefix("trainers.spec.SpecError: ").removeprefix(PREFLIGHT) or "no reason given"
+
+
+def refused(error: OSError) -> str:
+    """What a disk, a mount or a bucket refused."""
+    if isinstance(error, FileNotFoundError) and error.filename is None and error.errno is not None:
+        return "the working directory has been deleted; change to one that is there"
+    return f"{type(error).__name__}: {error}"
 
 
 def inert(text: str) -> str:

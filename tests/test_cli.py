@@ -237,6 +237,13 @@ def test_a_disk_that_fails_is_told(spec: Path, monkeypatch: pytest.MonkeyPatch) 
     assert refused("status", "runs") == "OSError: [Errno 5] Input/output error"
 
 
+def test_a_working_directory_that_is_gone_is_told(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert refused("status", "runs") == "the working directory has been deleted; change to one that is there"
+
+
 def test_report_is_written_where_asked(spec: Path, launched: list[list[str]]) -> None:
     call("run", spec, "--no-report")
     told = json.loads(call("report", "runs", "--out", "r", "--json").stdout)

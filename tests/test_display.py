@@ -136,6 +136,19 @@ def test_a_terminal_shows_what_runs_now(planned: Plan) -> None:
     assert "\x1b[?25h" in text.getvalue().rpartition("\x1b[?25l")[2], "the cursor comes back"
 
 
+def test_a_trial_that_waits_for_another_attempt_does_not_run(planned: Plan) -> None:
+    display, _, _ = written(planned, terminal=True)
+    one, other = planned.trials[:2]
+    for trial_ in (one, other):
+        display.on_start(trial_.trial_id, trial_.spec)
+    display.on_failure(one.trial_id, Failure(kind="lost", cause="its node is gone"), True)
+    assert display._summary() == "0/3 done, 1 running, 1 repeated attempt"
+    display.on_result(one.trial_id, trial(one.trial_id, 0, [], status="failed", error="ValueError: no"))
+    display.on_again(one.trial_id)
+    assert display._summary() == "0/3 done, 1 running, 1 repeated attempt"
+    display.close()
+
+
 def test_a_sweep_with_nothing_to_do_shows_nothing(planned: Plan) -> None:
     display, _, text = written(Plan(planned.sweep, ()), terminal=True)
     display.close()

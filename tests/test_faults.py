@@ -3,10 +3,12 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.cluster.lane import LaneError
+from orchestrator.cluster.scheduling import _failure
 from orchestrator.cluster.supervisor import Decision, Supervisor
 from orchestrator.faults import Failure, Faults, Kind, failures, parse, record
 from trainers.folder import Folder
@@ -28,6 +30,22 @@ def test_what_a_killed_lane_leaves_behind_counts_as_lost() -> None:
     assert parse("") == Failure(kind="lost", cause="the lane died: Ray kept no error")
     assert parse("The actor\ndied  unexpectedly").cause == "the lane died: The actor died unexpectedly"
     assert parse('{"kind": "no such kind"}').kind == "lost"
+
+
+def test_of_what_tune_wrote_its_count_and_clock_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "error.txt"
+    entries = ("The actor\ndied unexpectedly.", "Socket\nclosed")
+    file.write_text(
+        "".join(
+            f"Failure # {n} (occurred at 2026-01-01_10-00-00)\n{text}\n" for n, text in enumerate(entries, 1)
+        )
+    )
+    lost = _failure(SimpleNamespace(error_file=str(file)))
+    assert lost == Failure(kind="lost", cause="the lane died: Socket closed")
+    file.write_text(
+        f"Failure # 1 (occurred at 2026)\norchestrator.cluster.lane.LaneError: {LaneError(lost)}\n"
+    )
+    assert _failure(SimpleNamespace(error_file=str(file))) == lost
 
 
 def test_failures_are_kept_in_order_and_torn_lines_are_skipped(tmp_path: Path) -> None:
@@ -64,6 +82,7 @@ def test_the_headline_is_the_whole_message_of_what_failed_first() -> None:
     assert failure("raised", f"{trace}    fail()\ntrainers.spec.SpecError: model: no").headline == "model: no"
     died = "rank 0 died while loading: the actor is dead"
     assert failure("lost", f"{died}\n\nrank 1 raised an error while loading:\n  File x").headline == died
+    assert failure("node", "trainers.preflight.PreflightError: no room").headline == "no room"
     assert failure("lost", " ").headline == "no reason given"
 
 
@@ -121,6 +140,13 @@ def test_a_node_on_which_three_trials_failed_is_excluded() -> None:
     assert supervisor.failed("d", on_a, (), NODES).exclude == "", "once is enough"
     on_b = [failure("silent", "frozen", "node-b")]
     assert [supervisor.failed(trial, on_b, (), NODES).exclude for trial in "abcd"] == [""] * 4, "the last one"
+
+
+def test_a_node_that_can_start_nothing_is_excluded_before_a_trial_has_lost_all_its_attempts() -> None:
+    supervisor = Supervisor(Faults())
+    unfit = failure("node", "PreflightError: /tmp has 3 MiB free", "node-a")
+    decided = [supervisor.failed("t", [unfit] * tried, (), NODES) for tried in (1, 2, 3)]
+    assert decided == [Decision(), Decision(), Decision(exclude="node-a")]
 
 
 def test_a_bad_spec_costs_no_node() -> None:

@@ -15,6 +15,7 @@ from orchestrator.cluster.relay import ERROR_CHARACTERS, Relay, shorten
 from orchestrator.cluster.room import fits, require_room
 from orchestrator.faults import Failure, Faults
 from orchestrator.observers import Notice, Observer
+from orchestrator.planning.plan import look
 from tests.run_folders import trial
 from trainers.folder import Folder
 from trainers.progress import Progress
@@ -199,6 +200,18 @@ def test_only_an_attempt_of_ours_is_given_back(tmp_path: Path) -> None:
         assert not relay.running
         last = Attempt.last(folder)
         assert last is not None and bool(last.given_back) == ours
+
+
+def test_a_trial_that_lost_an_attempt_waits_until_it_is_tried_again(tmp_path: Path) -> None:
+    """Its nodes may be gone for hours."""
+    runs = Folder.open(tmp_path)
+    folder, relay = runs / "trials" / TRIAL, Relay(runs, {TRIAL: spec()}, OWNER)
+    Attempt.begin(folder, spec().plain(), OWNER)
+    relay.start(TRIAL)
+    relay.failure(TRIAL, Failure(kind="lost", cause="rank 1 died"), again=True)
+    assert look(folder, runs) == ("waiting", None, "")
+    assert Attempt.begin(folder, spec().plain(), OWNER).attempt == 2
+    assert look(folder, runs)[0] != "waiting"
 
 
 def test_a_result_is_told_once(tmp_path: Path) -> None:

@@ -49,6 +49,22 @@ def test_every_event_is_one_line_that_says_who_where_and_why(tmp_path: Path) -> 
     assert lines[3]["cause"].endswith("ValueError: no gates")
 
 
+def test_events_of_a_store_that_was_away_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(folder: Folder, name: str, content: bytes) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    events = EventLog(Folder.open(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "append", away)
+        events.on_notice(Notice("started", "2 trials to run"))
+        events.on_failure("t1", LOST, True)
+    events.on_result("t1", failed("t1"))
+    lines = [json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert lines == ["sweep_started", "attempt_failed", "trial_failed"]
+
+
 def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
     planned = plan(sweep(3), Folder.open(tmp_path))
     first, second, third = planned.trials
@@ -75,6 +91,32 @@ def test_prometheus_reads_the_sweep_on_loopback(tmp_path: Path) -> None:
     assert 'circuit_sweep_trials{state="running",sweep="standin"} 0.0' in page
     assert 'circuit_sweep_failures_total{kind="lost",sweep="standin"} 1.0' in page
     assert 'circuit_sweep_steps_total{sweep="standin"} 6.0' in page, "steps done again count again"
+
+
+def test_prometheus_counts_a_failed_trial_that_is_asked_for_again_as_waiting(tmp_path: Path) -> None:
+    planned = plan(sweep(2), Folder.open(tmp_path))
+    first, second = planned.trials
+    metrics = Metrics(planned, 0)
+
+    def states() -> dict[str, float | None]:
+        names = ("waiting", "running", "complete", "failed")
+        value = metrics._registry.get_sample_value
+        return {n: value("circuit_sweep_trials", {"sweep": "standin", "state": n}) for n in names}
+
+    try:
+        metrics.on_start(first.trial_id, first.spec)
+        metrics.on_failure(first.trial_id, LOST, True)
+        assert states() == {"waiting": 2, "running": 0, "complete": 0, "failed": 0}, "no lane has it"
+        metrics.on_start(first.trial_id, first.spec)
+        metrics.on_result(first.trial_id, failed(first.trial_id))
+        metrics.on_again(first.trial_id)
+        assert states() == {"waiting": 2, "running": 0, "complete": 0, "failed": 0}
+        for one in (first, second):
+            metrics.on_start(one.trial_id, one.spec)
+            metrics.on_result(one.trial_id, trial(one.trial_id, 0, []))
+        assert states() == {"waiting": 0, "running": 0, "complete": 2, "failed": 0}
+    finally:
+        metrics.close()
 
 
 @pytest.fixture
@@ -119,6 +161,7 @@ def test_the_webhook_hears_of_every_third_failure_and_of_a_stop(
     heard(told, 2)
     alerts.close()
     assert [one["event"] for one in told] == ["failures", "stopped"]
+    assert told[1]["text"] == "circuit-sweep demo: stopped: 5 trials in a row failed alike"
     assert told[0] == {
         "sweep": "demo", "event": "failures",
         "text": "circuit-sweep demo: 3 trials failed, the last one with: ValueError: no gates",

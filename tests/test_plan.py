@@ -328,6 +328,22 @@ def test_status_tells_the_sweep_from_the_folder_alone(runs: Folder) -> None:
     assert (left.state, left.step, left.seconds_left) == ("waiting", 6, pytest.approx(4.0))
 
 
+def test_before_a_trial_is_over_those_under_way_tell_how_long_the_others_of_their_kind_take(
+    runs: Folder,
+) -> None:
+    planned = plan(sweep(vary=None, seeds=3), runs)
+    runs.write("q/sweep.yaml", write_yaml(planned.sweep.plain()).encode())
+    runs.write("q/trials.json", json.dumps([trial.trial_id for trial in planned.trials]).encode())
+    first = runs / "trials" / planned.trials[0].trial_id
+    steps = planned.trials[0].spec.method.steps_planned()
+    Attempt.begin(first, planned.trials[0].spec.plain(), Owner(sweep="gone", host="x", pid=1))
+    assert status(runs)[0].seconds_left is None
+    for step in (1, steps // 2):
+        now = {"attempt": 1, "phase": "train", "total": steps, "step": step, "time": 2.0 * step}
+        first.append("progress.jsonl", json.dumps(now).encode() + b"\n")
+    assert status(runs)[0].seconds_left == pytest.approx(2.0 * (steps - steps // 2) + 2 * 2.0 * steps)
+
+
 def test_status_tells_of_a_pause_and_of_how_the_last_driver_ended(runs: Folder) -> None:
     runs.write("q/trials.json", b"[]")
     events = EventLog(runs / "q")

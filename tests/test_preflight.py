@@ -3,15 +3,20 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from orchestrator.cluster.gang import _kind
+from tests.tiny_models import save_tiny
 from trainers import preflight as checks
 from trainers.distributed import Ranks
+from trainers.folder import Folder
 from trainers.model import ModelSpec
-from trainers.preflight import PreflightError, preflight, same_model
+from trainers.preflight import PreflightError, as_planned, preflight, same_model
+from trainers.trial import TrialSpec
 
 MODEL = ModelSpec.model_validate({"builtin": "tracr-reverse"})
 
@@ -73,3 +78,24 @@ def test_checks_leave_nothing_behind(ranks: Ranks, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(checks.tempfile, "gettempdir", lambda: str(tmp_path))
     preflight(ranks)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_with_other_files_than_the_trial_was_planned_with_is_told(
+    ranks: Ranks, tmp_path: Path
+) -> None:
+    """A single rank has nobody to compare with, but the trial's name says what it was planned with."""
+    model, trials = save_tiny("gpt2", tmp_path / "model"), Folder.open(tmp_path / "trials")
+    trial = TrialSpec.parse(
+        {"model": {"path": str(model)}, "task": {"name": "induction"}, "method": {"name": "random"}}, "test"
+    )
+    planned = trials / trial.trial_id
+    as_planned(ranks, trial, planned)
+    save_tiny("gpt2", model, seed=1)
+    with pytest.raises(PreflightError, match=rf"rank 0 on .*the files of model .* not {planned.name}\)"):
+        as_planned(ranks, trial, planned)
+    as_planned(ranks, trial, Folder.open(tmp_path / "by-hand"))
+    model.rename(tmp_path / "elsewhere")
+    with pytest.raises(PreflightError, match=r"rank 0 on .*: model.path: no folder") as told:
+        as_planned(ranks, trial, planned)
+    error: Any = SimpleNamespace(cause=told.value)
+    assert _kind(error, "begin") == "node", "it is not the trial's doing, whenever it is found"

@@ -84,6 +84,13 @@ def test_plan_counts_what_a_job_would_upload(project: Path) -> None:
     assert upload_bytes() == before > 100_000, "our own code at least"
     (project / "data.jsonl").write_bytes(bytes(5000))
     assert upload_bytes() == before + 5000
+    (project / "data").mkdir()
+    for name in ("data/pairs.jsonl", ".env"):
+        (project / name).write_bytes(bytes(5000))
+    assert upload_bytes() == before + 5000, "data and secrets stay at home"
+    (project / "trainers-of-mine" / "data").mkdir(parents=True)
+    (project / "trainers-of-mine" / "data" / "code.py").write_bytes(bytes(700))
+    assert upload_bytes() == before + 5700
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8265", "http://127.0.0.1:9"])

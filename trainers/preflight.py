@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from trainers.distributed import Ranks
+from trainers.folder import Folder
 from trainers.model import ModelSpec
-from trainers.spec import content_id
+from trainers.spec import SpecError, content_id
+from trainers.trial import TrialSpec
 
 MIN_SHARED_BYTES = 32 * 2**20  # /dev/shm: ranks of one node exchange tensors through it
 MIN_DISK_BYTES = 256 * 2**20  # of the temporary folder
@@ -44,6 +46,24 @@ def same_model(ranks: Ranks, model: ModelSpec, commit: str | None) -> None:
     if len(set(digests)) > 1:
         own = ", ".join(f"rank {rank}: {int(digest):08x}" for rank, digest in enumerate(digests))
         raise PreflightError(f"{model.label}: the ranks have different files of this model: {own}")
+
+
+def as_planned(ranks: Ranks, trial: TrialSpec, folder: Folder) -> None:
+    """Raises PreflightError unless this machine has what a trial of a runs folder was planned with: its name
+    there says which files, and which versions of our code. Otherwise nobody could read the result."""
+    if folder.parent.name != "trials":  # by hand
+        return
+    where = f"rank {ranks.rank} on {socket.gethostname()}"
+    try:
+        found = trial.trial_id
+    except (SpecError, OSError) as error:
+        raise PreflightError(f"{where}: {error}") from None
+    if found != folder.name:
+        what = f"the files of {trial.model.label} or of the task {trial.task.name}, or this code,"
+        raise PreflightError(
+            f"{where}: {what} are not those that the trial was planned with (they make it {found}, "
+            f"not {folder.name})"
+        )
 
 
 def _computes(ranks: Ranks) -> list[str]:

@@ -11,7 +11,7 @@ from trainers.distributed import Ranks
 from trainers.folder import Folder
 from trainers.model import Loaded, load
 from trainers.outside import parse_json
-from trainers.preflight import preflight, same_model
+from trainers.preflight import as_planned, preflight, same_model
 from trainers.progress import Progress
 from trainers.resources import Resources
 from trainers.spec import SpecError
@@ -32,9 +32,13 @@ class Worker:
         self.trial: Generator[Progress, None, None] | None = None
 
     def begin(self, spec: dict, folder: str, attempt: int) -> None:
-        """Ends the trial at hand and starts another; loads its model unless it is the last one's."""
+        """Ends the trial at hand and starts another; loads its model unless it is the last one's.
+
+        Raises PreflightError when this rank's files are not those of the others, or of the plan.
+        """
         self._end()
         trial = TrialSpec.parse(spec, f"{folder}/spec.json")
+        as_planned(self.ranks, trial, Folder.open(folder))
         if self.loaded is None or self.loaded.spec != trial.model:
             self.loaded = None  # two models would not fit
             self.loaded = load(trial.model, self.ranks, self.resources.zero_stage)

@@ -17,7 +17,7 @@ from orchestrator.circuits.commands import circuit
 from orchestrator.cli import control
 from orchestrator.cli.hints import NEXT
 from orchestrator.cli.task import task
-from orchestrator.wording import printable
+from orchestrator.wording import printable, refused
 
 if TYPE_CHECKING:
     from orchestrator.cluster.room import Node
@@ -57,7 +57,7 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # the reader has seen enough; click ends quietly
         except OSError as error:  # a disk, a mount, a bucket
-            click.echo(printable(f"Error: {type(error).__name__}: {error}"), err=True)
+            click.echo(printable(f"Error: {refused(error)}"), err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted; the same command goes on from here.", err=True)

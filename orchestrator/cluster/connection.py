@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray._private import state as ray_state
+from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
 from ray._private.authentication.authentication_token_setup import (
     logger as token_log,
@@ -129,7 +130,7 @@ def missing(resources: Resources, excluded: Collection[str] = ()) -> str:
 
 def _start_local(verbose: bool) -> None:
     try:
-        ray.init(
+        _init(
             address="local",
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
@@ -143,6 +144,17 @@ def _start_local(verbose: bool) -> None:
             f"--address: none given, and no Ray of our own could be started here: {reason} "
             "(-v shows more; on a busy machine, try again)"
         ) from None
+
+
+def _init(**options: Any) -> None:
+    """`ray.init`, but who sends SIGTERM meanwhile is heard by the caller's handler: Ray's would end this
+    process without a word, and leave what has started by then."""
+    theirs = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda handler: None
+    try:
+        ray.init(**options)
+    finally:
+        ray_utils.set_sigterm_handler = theirs
 
 
 def _leave() -> None:
@@ -165,7 +177,7 @@ def _join(address: str, verbose: bool) -> None:
     _knock(address)
     use_token_if_there_is_one()
     try:
-        ray.init(address=address, **_voice(verbose))
+        _init(address=address, **_voice(verbose))
     except (ConnectionError, RuntimeError, RayError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SpecError(

@@ -37,12 +37,7 @@ DOING = {  # a call in words, for whoever reads that a rank was lost in it
     "rss": "running its trial",
     "close": "ending",
 }
-STARTING = (
-    "place",
-    "free_port",
-    "join",
-    "devices",
-)  # what fails in them is the node's doing, not the trial's
+STARTING = ("process", "free_port", "join", "devices")  # what fails in them is the node's doing
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -196,6 +191,8 @@ def _traceback(error: RayTaskError) -> str:
 
 def _kind(error: RayTaskError, call: str) -> Kind:
     cause = getattr(error, "cause", None)
+    if type(cause).__name__ == "PreflightError":  # also while loading: other files than elsewhere
+        return "node"
     if isinstance(cause, OSError) and cause.errno in FULL:
         return "node"  # until the lane finds that it is the runs folder: see Lane
     if isinstance(cause, SpecError):

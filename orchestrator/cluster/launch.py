@@ -80,8 +80,9 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.callback(relay.close)
         if launch.left:
+            stack.enter_context(_signals(stop))  # first: a Ray that is cut off as it starts leaves processes
             stack.enter_context(cluster(address, verbose))
-            stack.enter_context(_signals(stop))
+            stack.enter_context(_signals(stop))  # again: Ray's native code has taken SIGTERM
             launch.run_all()
     return Outcome(
         complete=relay.complete,
@@ -119,7 +120,12 @@ class Launch(Observer):
         self.stop.poll = self._poll
 
     def run_all(self) -> None:
-        """Runs what is free, then whatever other drivers left behind, until all is over."""
+        """Runs what is free, then whatever other drivers left behind, until all is over.
+
+        Raises SpecError when the cluster is too small at the start; later, missing nodes may come back.
+        """
+        if not self.wait and not self.stop.why:
+            require_room(self.shift.resources, live_nodes())
         self._notice("started", f"{count(len(self.left), 'trial')} to run")
         while self.left and not self.stop.why:
             self.stop.replan = False
@@ -145,15 +151,11 @@ class Launch(Observer):
         return self.stop.text or STOPPED_BY.get(self.stop.why, self.stop.why)
 
     def _may_start(self) -> bool:
-        """False while paused, or while the cluster is too small and that may change."""
+        """False while paused, or while the cluster is too small."""
         if self._asked.paused:
             return False
-        resources, excluded = self.shift.resources, self._supervisor.excluded
-        nodes = live_nodes(excluded)
-        if fits(resources, nodes):
+        if fits(self.shift.resources, live_nodes(self._supervisor.excluded)):
             return True
-        if not self.wait and not excluded and not self._history:
-            require_room(resources, nodes)
         self._say_what_is_missing()
         return False
 
@@ -179,7 +181,8 @@ class Launch(Observer):
                 verbose=0,
             )
         self._order = None
-        cause = f"the sweep was stopped {self._why_stopped()}" if self.stop.why else "the sweep was paused"
+        stopped = f"stopped{', as' * bool(self.stop.text)} {self._why_stopped()}"
+        cause = f"the sweep was {stopped if self.stop.why else 'paused'}"
         for trial_id in list(self.relay.running):
             self.relay.given_back(trial_id, cause)
 
@@ -220,13 +223,15 @@ class Launch(Observer):
 
     def _poll(self) -> None:
         """Does what people asked for since the last time."""
-        before, self._asked = self._asked, Control.read(self.runs / self.plan.sweep.name)
+        before = self._asked
+        with contextlib.suppress(OSError):  # of a store that is away; if it stays away, the lease is lost
+            self._asked = Control.read(self.runs / self.plan.sweep.name)
         asked = self._asked
         if asked.paused != before.paused:
             self._notice(
                 "paused" if asked.paused else "resumed", "by `circuit-sweep pause`" if asked.paused else ""
             )
-        self._drain(asked.drained - before.drained)
+        self._drain(asked.drained, asked.drained - before.drained)
         for trial_id in asked.cancelled - before.cancelled:
             if trial_id in self.left:
                 why, ran = "cancelled by `circuit-sweep cancel`", trial_id in self.relay.running
@@ -237,13 +242,15 @@ class Launch(Observer):
         self.stop.replan = asked.paused
         self._say_what_is_missing()
 
-    def _drain(self, names: frozenset[str]) -> None:
+    def _drain(self, names: frozenset[str], new: frozenset[str]) -> None:
+        """A machine that was started again is another node of the same name: it stays drained, too."""
         for name in names:
             nodes = nodes_called(name)
             for node in nodes:
-                self._supervisor.excluded.add(node)
-                self._notice("drained", f"node {name} gets no more trials", node)
-            if not nodes:
+                if name in new or node not in self._supervisor.excluded:
+                    self._supervisor.excluded.add(node)
+                    self._notice("drained", f"node {name} gets no more trials", node)
+            if name in new and not nodes:
                 known = ", ".join(f"{one['name']} ({one['address']})" for one in live_nodes())
                 self._notice("drained", f"nothing: no live node is called {name}; there are {known}")
 
@@ -257,7 +264,7 @@ class Launch(Observer):
                 if self._order is not None:
                     self._order.put(trial)
         self._supervisor.complete()
-        self._notice("retried", f"{len(moved)} failed trials run again")
+        self._notice("retried", f"{count(len(moved), 'failed trial')} asked for again")
 
     def _looked_again(self) -> Plan:
         from orchestrator.planning.plan import plan

@@ -67,11 +67,13 @@ class Relay:
         self._tell(lambda observer: observer.on_given_back(trial_id, number, cause))
 
     def failure(self, trial_id: str, failure: Failure, again: bool) -> None:
-        """Writes the failure down, and tells of it."""
+        """Writes the failure down, and that a trial which is tried again waits, and tells of it."""
         self.running.discard(trial_id)
         folder = self._trials / trial_id
         try:
             record(folder, failure)
+            if again:
+                Attempt.give_back(folder, self._owner)
         except OSError as error:
             log.warning("%s: a failure could not be written down: %s", folder.location, error)
         self._tell(lambda observer: observer.on_failure(trial_id, failure, again))
@@ -84,6 +86,7 @@ class Relay:
         if trial_id in self.ended:
             self.ended.remove(trial_id)
             self.failed -= 1
+        self._tell(lambda observer: observer.on_again(trial_id))
 
     def over(self, trial_id: str, here: bool) -> bool:
         """Tells of the trial's result.json, once; False when there is none yet."""

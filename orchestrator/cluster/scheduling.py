@@ -152,5 +152,5 @@ def _failure(trial: Any) -> Failure:
     """What the lane said when it ended, without Tune's and Ray's frames around it."""
     path = trial.error_file
     text = Path(path).read_text() if path and Path(path).exists() else ""
-    last = text.rpartition("Failure # ")[2]
+    last = text.rpartition("Failure # ")[2].partition("\n")[2]  # without its number and time
     return faults.parse(last.rpartition("orchestrator.cluster.lane.LaneError: ")[2] or last)

@@ -21,6 +21,8 @@ from trainers.spec import SpecError
 # Beside what .gitignore and .rayignore in the working directory name.
 EXCLUDES = (
     "runs/",
+    "/data/",  # every node would get a copy
+    ".env",  # secrets, as a rule
     ".venv/",
     "venv/",
     ".git/",

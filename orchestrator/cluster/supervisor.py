@@ -1,6 +1,6 @@
 """Supervisor: decides what follows from failures. Knows no Ray, no clock and no files."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ class Supervisor:
         self._in_a_row: set[str] = set()  # trials given up, alike and one after the other
         self._likeness = ""  # theirs
         self._on_node: dict[str, dict[str, Failure]] = defaultdict(dict)  # node -> trial id -> failure
+        self._unfit = Counter[str]()  # node -> attempts that could not start there
         self.excluded: set[str] = set()
 
     def complete(self) -> None:
@@ -46,6 +47,7 @@ class Supervisor:
         actions = ruled(self._faults.log_rules, [*failure.cause.splitlines(), *lines])
         if failure.node:
             self._on_node[failure.node][trial_id] = failure
+            self._unfit[failure.node] += failure.kind == "node"
         give_up = self._given_up(history, actions)
         return Decision(
             give_up=give_up,
@@ -70,7 +72,10 @@ class Supervisor:
         others = set(nodes) - self.excluded - {node}
         if not node or node in self.excluded or not others:
             return ""
-        if not by_rule and self._count(node) < self._faults.node_failures:
+        # A node that can start nothing is always free: one trial would lose all its attempts there while
+        # the good nodes are busy.
+        failed = max(self._count(node), self._unfit[node])
+        if not by_rule and failed < self._faults.node_failures:
             return ""
         self.excluded.add(node)
         return node

@@ -29,8 +29,8 @@ class Notice:
 class Observer:
     """Called on the driver, one call at a time; must return at once and must not raise.
 
-    An observer overrides what it cares for. After a failure that is tried `again`, `on_start` comes
-    again for the same trial, and steps may repeat. `on_result` also comes for a trial that another
+    An observer overrides what it cares for. After a failure that is tried `again` the trial waits until
+    `on_start` comes again for it, and steps may repeat. `on_result` also comes for a trial that another
     driver ran, without `on_start`.
     """
 
@@ -42,6 +42,9 @@ class Observer:
 
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         """An attempt ended without a result."""
+
+    def on_again(self, trial_id: str) -> None:
+        """People ask for a failed trial anew: it waits."""
 
     def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
         """Its lane left the trial at a checkpoint: its nodes are not to be used, or the sweep stops."""

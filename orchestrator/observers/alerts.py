@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 class Alerts(Observer):
     """Posts {"sweep", "event", "text"}; `text` is also what Slack and its like show. Each silence and each
-    `alert_failures` further failures are told once; a sweep that stops by itself always is."""
+    `alert_failures` further failures are told once; a sweep that stops before its end always is."""
 
     def __init__(
         self, sweep: str, faults: Faults, url: str, clock: Callable[[], float] = time.monotonic
@@ -60,7 +60,9 @@ class Alerts(Observer):
     def on_notice(self, notice: Notice) -> None:
         if notice.kind in ("paused", "resumed"):
             self._last, self._paused = self._clock(), notice.kind == "paused"
-        if notice.kind in ("stopped", "excluded"):
+        if notice.kind == "stopped":
+            self._call(notice.kind, f"stopped: {notice.text}")
+        if notice.kind == "excluded":
             self._call(notice.kind, notice.text)
 
     def close(self) -> None:

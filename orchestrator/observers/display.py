@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,7 @@ class Display(Observer):
         self._states = {trial.trial_id: trial.state for trial in plan.trials if trial.result is not None}
         self._todo = len(plan.missing)
         self._running: dict[str, Running] = {}
+        self._attempts = Counter[str]()  # that failed
         self._told: set[str] = set()  # warnings
         self._retries = 0
         self._paused = False
@@ -78,21 +80,23 @@ class Display(Observer):
 
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
         with self._lock:
-            if not self._running and self._finished_here == 0:
+            if not self._running and self._finished_here == self._retries == 0:
                 self._first = self._clock()  # time left counts from the first trial, not from Ray's start
-            self._states.pop(trial_id, None)  # failed, and asked for again
-            before = self._running.get(trial_id)
-            self._running[trial_id] = Running(self._clock(), before.attempt if before else 1)
+            self._running[trial_id] = Running(self._clock(), self._attempts[trial_id] + 1)
 
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         if not again:
             return  # its result is told
         with self._lock:
             self._retries += 1
-            running = self._running.setdefault(trial_id, Running(self._clock()))
-            running.attempt, running.progress = running.attempt + 1, None
+            self._attempts[trial_id] += 1
+            self._running.pop(trial_id, None)
         text = f"{ENDED[failure.kind]}, will be tried again: {failure.headline[:200]}"
         self._line(f"↻ {self._name(trial_id)}: {text}", "yellow")
+
+    def on_again(self, trial_id: str) -> None:
+        with self._lock:
+            self._states.pop(trial_id, None)
 
     def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
         with self._lock:

@@ -1,6 +1,7 @@
 """Events: events.jsonl in the sweep's folder, one line for whatever happens to a trial or the sweep."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from orchestrator.cluster.rank import Place
 
 EVENTS = "events.jsonl"
+log = logging.getLogger(__name__)
 
 
 class EventLog(Observer):
     """Keys: time (UTC), event, and what applies of trial, attempt, ranks (node, host, pid, gpus by rank),
-    kind, rank, node, host, cause, again, status, text."""
+    kind, rank, node, host, cause, again, status, text. What a store that is away refuses is written with the
+    next event."""
 
     def __init__(self, home: Folder) -> None:
         self._home = home
+        self._unwritten = b""
 
     def on_place(self, trial_id: str, attempt: int, places: "Sequence[Place]") -> None:
         self._write(
@@ -48,4 +52,10 @@ class EventLog(Observer):
     def _write(self, event: str, **values: Any) -> None:
         told = {name: value for name, value in values.items() if value not in ("", None)}
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event} | told
-        self._home.append(EVENTS, json.dumps(line).encode() + b"\n")
+        self._unwritten += json.dumps(line).encode() + b"\n"
+        try:
+            self._home.append(EVENTS, self._unwritten)
+        except OSError as error:
+            log.warning("%s/%s could not be written: %s", self._home.location, EVENTS, error)
+        else:
+            self._unwritten = b""

@@ -1,13 +1,12 @@
 """Prometheus: the sweep's state as metrics on a port of this machine."""
 
 import time
-from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from orchestrator.faults import Failure
 from orchestrator.observers import Notice, Observer
-from orchestrator.planning.plan import Plan, State
+from orchestrator.planning.plan import Plan
 from trainers.progress import Progress
 from trainers.result import TrialResult
 from trainers.spec import SpecError
@@ -39,8 +38,12 @@ class Metrics(Observer):
         self._excluded = Gauge(
             "circuit_sweep_nodes_excluded", "Nodes that get no more trials", **labels
         ).labels(self._sweep)
-        self._at: dict[str, int] = {}  # the last step of running trials
-        self._count(plan.counts)
+        self._at: dict[str, int] = {}  # the last step of trials that ran here
+        self._states: dict[str, str] = {}
+        for state in ("waiting", "running", "complete", "failed"):
+            self._trials.labels(self._sweep, state).set(0)
+        for trial in plan.trials:  # begun earlier and not running now: it waits, as far as this driver goes
+            self._is(trial.trial_id, "waiting" if trial.result is None else trial.state)
         try:
             self._server, self._thread = start_http_server(port, LOOPBACK, self._registry)
         except OSError as error:
@@ -55,16 +58,17 @@ class Metrics(Observer):
         return f"http://{LOOPBACK}:{self.port}/metrics"
 
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
-        if trial_id not in self._at:
-            self._at[trial_id] = 0
-            self._move("waiting", "running")
+        self._is(trial_id, "running")
 
     def on_failure(self, trial_id: str, failure: Failure, again: bool) -> None:
         self._failures.labels(self._sweep, failure.kind).inc()
+        self._is(trial_id, "waiting")
+
+    def on_again(self, trial_id: str) -> None:
+        self._is(trial_id, "waiting")
 
     def on_given_back(self, trial_id: str, attempt: int, cause: str) -> None:
-        if self._at.pop(trial_id, None) is not None:
-            self._move("running", "waiting")
+        self._is(trial_id, "waiting")
 
     def on_progress(self, trial_id: str, progress: Progress) -> None:
         self._steps.inc(max(0, progress.step - self._at.get(trial_id, 0)))
@@ -72,29 +76,20 @@ class Metrics(Observer):
         self._last.set(time.time())
 
     def on_result(self, trial_id: str, result: TrialResult) -> None:
-        ran_here = self._at.pop(trial_id, None) is not None
-        self._move("running" if ran_here else "waiting", result.status)
+        self._is(trial_id, result.status)
 
     def on_notice(self, notice: Notice) -> None:
         if notice.kind in ("excluded", "drained") and notice.node:
             self._excluded.inc()
-        if notice.kind == "paused":
-            for _ in self._at:
-                self._move("running", "waiting")
-            self._at.clear()
 
     def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
-    def _count(self, counts: Mapping[State, int]) -> None:
-        """Trials begun earlier and not running now wait, as far as this driver goes."""
-        told = {"waiting": 0, "running": 0, "complete": counts["complete"], "failed": counts["failed"]}
-        told["waiting"] = sum(counts.values()) - told["complete"] - told["failed"]
-        for state, number in told.items():
-            self._trials.labels(self._sweep, state).set(number)
-
-    def _move(self, before: str, after: str) -> None:
-        self._trials.labels(self._sweep, before).dec()
-        self._trials.labels(self._sweep, after).inc()
+    def _is(self, trial_id: str, state: str) -> None:
+        before = self._states.get(trial_id)
+        if before is not None:
+            self._trials.labels(self._sweep, before).dec()
+        self._states[trial_id] = state
+        self._trials.labels(self._sweep, state).inc()

@@ -23,8 +23,9 @@ REMAINS = ("checkpoint", "progress.jsonl", FAILURES)  # what an attempt goes on 
 @dataclass(frozen=True)
 class PlannedTrial:
     """`state`: complete and failed trials have a result; a running one has a live driver; an orphaned
-    one was begun and its driver vanished; waiting is the rest, trials that a sweep left in order when it
-    was stopped or paused included. Whatever was begun goes on from its last checkpoint.
+    one was begun and its driver vanished; waiting is the rest, trials whose last attempt failed, or left
+    them in order when the sweep was stopped or paused, included. Whatever was begun goes on from its last
+    checkpoint.
 
     `problem` says what is wrong with the trial's files, if anything is.
     """
