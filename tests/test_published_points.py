@@ -17,6 +17,7 @@ from orchestrator.report.published import (
     METHODS,
     SOURCES,
     TASKS,
+    TEMPLATES,
     is_gpt2_small,
     matching,
     published_points,
@@ -31,7 +32,8 @@ from trainers.methods.edge_pruning import EdgePruning
 from trainers.metrics import METRICS
 from trainers.tasks.gendered_pronoun import GenderedPronounTask
 from trainers.tasks.greater_than import GreaterThanTask
-from trainers.tasks.ioi import TEMPLATES, IoiTask
+from trainers.tasks.ioi import TEMPLATES as IOI_TEMPLATES
+from trainers.tasks.ioi import IoiTask
 
 SCENE = Scene("gpt2", "ioi", "200 examples", "interchange", "2 embedding writers, maskable", "kl", 32_936)
 IOI: dict[str, Any] = {"task": {"name": "ioi"}}
@@ -59,8 +61,13 @@ def test_names_are_those_of_our_methods_and_tasks() -> None:
     assert list(TASKS) == [
         task.model_fields["name"].default for task in (IoiTask, GreaterThanTask, GenderedPronounTask)
     ]
-    assert len(TEMPLATES) == ALL_TEMPLATES
+    assert len(IOI_TEMPLATES) == ALL_TEMPLATES
     assert IoiTask.model_fields["templates"].default == ALL_TEMPLATES
+    others = (GreaterThanTask, GenderedPronounTask)
+    defaults = {
+        TASKS[task.model_fields["name"].default]: task.model_fields["templates"].default for task in others
+    }
+    assert defaults == TEMPLATES
     assert max(GPT2_SMALL_EDGES) == 32_936
 
 
@@ -88,7 +95,9 @@ def test_a_folder_called_gpt2_is_known_by_its_edges() -> None:
         ({"name": "ioi", "templates": 5}, None),
         ({"name": "greater_than"}, "gt"),
         ({"name": "greater_than", "by_digit": True}, None),
-        ({"name": "gendered_pronoun"}, "gp"),
+        ({"name": "greater_than", "templates": 4}, None),
+        ({"name": "gendered_pronoun", "templates": 1}, "gp"),
+        ({"name": "gendered_pronoun"}, None),
         ({"name": "docstring"}, None),
         ("ioi", None),
     ],
