@@ -1,5 +1,6 @@
 """The report for every reader: contrast, screen readers, the keyboard, narrow screens, signs in print."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,24 @@ def test_every_stop_of_the_keyboard_is_seen_and_named(browser: BrowserContext, c
     assert [one for one in stops if not one[1]] == []
     assert [one for one in stops if one[2] == "none"] == []
     assert [one for one in stops if one[3]] == [], "tables that need no scrolling are no stops"
+    visit.page.close()
+
+
+def test_where_a_reader_is_can_be_heard(browser: BrowserContext, circuits_page: Path) -> None:
+    """The section in the navigation, and headings that leave no level out."""
+    visit = Visit(browser, circuits_page, 1280)
+    visit.page.locator("#circuits").scroll_into_view_if_needed()
+    visit.page.wait_for_selector(".circuits .words:not(:empty)")
+    visit.page.evaluate("document.querySelector('#circuits').scrollIntoView({ behavior: 'instant' })")
+    visit.page.wait_for_selector('nav a[href="#circuits"][aria-current]')
+    current = (
+        "[...document.querySelectorAll('nav [aria-current]')].map((one) => one.getAttribute('aria-current'))"
+    )
+    assert visit.page.evaluate(current) == ["location"], "an empty one counts as none"
+    levels = visit.page.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map((one) => +one.tagName[1])"
+    )
+    assert levels[0] == 1 and all(below <= above + 1 for above, below in pairwise(levels))
     visit.page.close()
 
 
