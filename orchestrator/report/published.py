@@ -4,7 +4,7 @@ published_points.csv, beside this file, holds what was stated, with its sources;
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -96,7 +96,7 @@ def published_task(spec: Mapping[str, Any]) -> str | None:
     return name if name is not None and task.get("templates", TEMPLATES[name]) == 1 else None
 
 
-def unlike(scene: Scene, spec: Mapping[str, Any], points: tuple[PublishedPoint, ...]) -> tuple[str, ...]:
+def unlike(scene: Scene, spec: Mapping[str, Any], points: Sequence[PublishedPoint]) -> tuple[str, ...]:
     """In sentences, what keeps published points from being the same measurement as the scene's."""
     told = ["Published points are of other test examples."]
     totals = sorted({point.num_edges_total for point in points if point.num_edges_total})
