@@ -125,6 +125,21 @@ def test_where_a_reader_is_can_be_heard(browser: BrowserContext, circuits_page: 
     visit.page.close()
 
 
+def test_rows_of_tables_have_names(browser: BrowserContext, circuits_page: Path) -> None:
+    """In every table whose first column holds words; they look like the other cells."""
+    visit = Visit(browser, circuits_page, 1280)
+    tables = visit.page.locator("main table:not(.matrix)")
+    told = tables.evaluate_all("""all => all.map((table) => [table.querySelector("thead th").className,
+        [...table.tBodies[0].rows].every((row) => row.cells[0].scope === "row")])""")
+    assert len(told) > 5 and all(named == ("numeric" not in first) for first, named in told)
+    volumes = visit.page.get_by_role("table", name="Hypervolume per method").first
+    names = volumes.get_by_role("rowheader").all_text_contents()
+    assert names == ["tracr reverse · zero ablation", "edge pruning"], "its scene and its method"
+    header = volumes.get_by_role("rowheader").first
+    assert header.evaluate("one => getComputedStyle(one).fontWeight") == "400"
+    visit.page.close()
+
+
 def test_narrow_screens_stack_or_announce_wide_tables(browser: BrowserContext, gpt2_page: Path) -> None:
     visit = Visit(browser, gpt2_page, 390)
     stacked = visit.page.locator("table.stacked").first
