@@ -15,6 +15,7 @@ from orchestrator.report.figures.style import styled
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import Chart, Paragraph
 from orchestrator.report.panels.curves import curves
+from orchestrator.report.pdf.blocks import CAPTIONED
 from orchestrator.report.published import (
     ALL_TEMPLATES,
     GPT2_SMALL_EDGES,
@@ -167,7 +168,9 @@ def test_figures_for_print_have_them_in_their_data_and_captions(tmp_path: Path) 
         rows = [row for row in plot.rows if row["part"] == "published"]
         assert len(rows) == listed
         assert {row["source"] for row in rows} <= set(SOURCES) and ",L1" in plot.csv()
-        assert "other test examples" in plot.details and "Edge-Pruning." in plot.details
+        assert "other test examples" in plot.details and "Edge-Pruning" in plot.details
+        assert len(f"Figure 99. {plot.details}.") <= CAPTIONED, "report.pdf has room for all of its caption"
+        assert not plot.details.endswith("."), "report.pdf ends the caption"
         with styled():
             (axes, *_) = plot.figure().axes
         hollow = [own for own in axes.collections if not np.size(own.get_facecolor())]

@@ -76,7 +76,7 @@ def _plot(findings: Findings, scene: Scene, across: str) -> Plot:
         about=f"{scene.model} {scene.task}",
         identity=identity(scene),
         title=findings.titles[scene],
-        details=f"{scene.details}{'.' * bool(told)}{told}",
+        details=f"{scene.details}{told}",
         columns=COLUMNS,
         rows=rows,
         size=(ONE_COLUMN, 2.45 + legend_height(slots | hollow_slots(findings, rows, across), ONE_COLUMN)),

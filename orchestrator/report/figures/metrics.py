@@ -80,7 +80,7 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], metric: str)
         about=f"{metric} {scene.model} {scene.task}",
         identity=(*identity(scene), metric),
         title=f"{findings.titles[scene]}: {words(metric)}",
-        details=f"{words(metric)} · {scene.details}{'.' * bool(told)}{told}",
+        details=f"{words(metric)} · {scene.details}{told}",
         columns=COLUMNS,
         rows=rows,
         size=(ONE_COLUMN, 2.45 + legend_height(slots | hollow, ONE_COLUMN)),

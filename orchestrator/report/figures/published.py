@@ -18,7 +18,7 @@ def published_rows(
     findings: Findings, scene: Scene, group: Sequence[Curve], metric: str
 ) -> tuple[list[Row], str]:
     """The published points of a scene that have the metric, each by its source's own number of edges (None
-    where the source does not say it), and what a caption says of them."""
+    where the source does not say it), and what ends a caption: it brings its own full stop."""
     points, told = published_beside(findings, scene, group, [metric])
     rows: list[Row] = [
         {
@@ -31,7 +31,8 @@ def published_rows(
         }
         for point in points
     ]
-    return rows, " ".join([" Hollow markers: published circuits.", *told]) if rows else ""
+    about = " ".join([". Hollow markers: published circuits.", *told]).removesuffix(".")
+    return rows, about if rows else ""
 
 
 def hollow_slots(findings: Findings, rows: Sequence[Row], across: str) -> dict[str, int]:
