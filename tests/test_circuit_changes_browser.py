@@ -38,7 +38,7 @@ def test_the_edges_that_appear_are_drawn_and_listed_though_they_are_the_weakest(
         assert "10 edges appear" in visit.text(".circuits .change") and "seed" not in visit.text(
             ".circuits .change"
         )
-        assert visit.text(".listed h4") == "300 of 1,210 edges"
+        assert visit.text(".listed h3") == "300 of 1,210 edges"
         assert drawn <= visit.drawn() and new <= set(visit.listed())
         view.get_by_label("Order of the edges").select_option(label="changes first")
         assert set(visit.listed()[:10]) == new

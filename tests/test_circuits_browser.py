@@ -296,6 +296,14 @@ def test_the_keyboard_reaches_edges_and_nodes(browser: BrowserContext, html: Pat
         visit.page.keyboard.press("ArrowUp")
         above = visit.page.evaluate(focused)
         assert above.startswith(("a", "m")) and re.search(r"\d+ edges? in", above)
+        held = "document.querySelectorAll('.circuits .lit .line').length"
+        for key, kept in (("Enter", True), ("Space", False)):
+            visit.page.keyboard.press(key)
+            visit.page.evaluate("document.querySelector('.circuits .edge-list').focus()")
+            assert (visit.page.evaluate(held) > 0) == kept, "what a click holds, the keyboard does, too"
+            visit.page.evaluate(
+                "document.querySelector('.node[aria-label^=\"" + above.split(":")[0] + ":\"]').focus()"
+            )
         visit.page.keyboard.press("Escape")
         assert visit.page.evaluate("document.activeElement.className").startswith("stage")
 

@@ -111,6 +111,10 @@ def test_consensus_leaves_out_seeds_without_so_small_a_circuit(tmp_path: Path) -
     empty = frames.consensus(1)
     assert len(empty) == 0 and "share" in empty
     assert frames.consensus(6 / 94).equals(frames.consensus(6)), "a share of the scene's 94 edges"
+    assert frames.consensus(frames.points["num_edges"].max()).equals(frames.consensus(6)), (
+        "as a frame gives it"
+    )
+    assert frames.consensus(np.float32(0.5)).equals(frames.consensus(0.5))
 
 
 def test_consensus_warns_of_an_edge_list_that_cannot_be_read(tmp_path: Path) -> None:

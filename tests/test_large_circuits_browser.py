@@ -52,7 +52,7 @@ def test_a_large_circuit_is_explored_from_its_highest_scores(
         assert visit.drawn() == arrows(stored(runs, "big0", 0).connected().edges)
         visit.page.keyboard.press("ArrowRight")
         circuit = stored(runs, "big0", 1)
-        assert visit.text(".listed h4") == "300 of 1,200 edges"
+        assert visit.text(".listed h3") == "300 of 1,200 edges"
         assert among(visit.listed(), circuit, circuit.edges, 300)
         assert visit.drawn() == set(visit.listed()) & arrows(circuit.connected().edges)
         assert "1,140 edges appear" in visit.text(".circuits .change")

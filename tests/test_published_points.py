@@ -5,18 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.records.results import Results
+from orchestrator.report.figures.curves import against_edges, against_sparsity
+from orchestrator.report.figures.metrics import other_metrics
+from orchestrator.report.figures.style import styled
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels.blocks import Chart, Paragraph
 from orchestrator.report.panels.curves import curves
+from orchestrator.report.pdf.blocks import CAPTIONED
 from orchestrator.report.published import (
     ALL_TEMPLATES,
     GPT2_SMALL_EDGES,
     METHODS,
     SOURCES,
     TASKS,
+    TEMPLATES,
     is_gpt2_small,
     matching,
     published_points,
@@ -31,7 +37,8 @@ from trainers.methods.edge_pruning import EdgePruning
 from trainers.metrics import METRICS
 from trainers.tasks.gendered_pronoun import GenderedPronounTask
 from trainers.tasks.greater_than import GreaterThanTask
-from trainers.tasks.ioi import TEMPLATES, IoiTask
+from trainers.tasks.ioi import TEMPLATES as IOI_TEMPLATES
+from trainers.tasks.ioi import IoiTask
 
 SCENE = Scene("gpt2", "ioi", "200 examples", "interchange", "2 embedding writers, maskable", "kl", 32_936)
 IOI: dict[str, Any] = {"task": {"name": "ioi"}}
@@ -59,8 +66,13 @@ def test_names_are_those_of_our_methods_and_tasks() -> None:
     assert list(TASKS) == [
         task.model_fields["name"].default for task in (IoiTask, GreaterThanTask, GenderedPronounTask)
     ]
-    assert len(TEMPLATES) == ALL_TEMPLATES
+    assert len(IOI_TEMPLATES) == ALL_TEMPLATES
     assert IoiTask.model_fields["templates"].default == ALL_TEMPLATES
+    others = (GreaterThanTask, GenderedPronounTask)
+    defaults = {
+        TASKS[task.model_fields["name"].default]: task.model_fields["templates"].default for task in others
+    }
+    assert defaults == TEMPLATES
     assert max(GPT2_SMALL_EDGES) == 32_936
 
 
@@ -88,7 +100,9 @@ def test_a_folder_called_gpt2_is_known_by_its_edges() -> None:
         ({"name": "ioi", "templates": 5}, None),
         ({"name": "greater_than"}, "gt"),
         ({"name": "greater_than", "by_digit": True}, None),
-        ({"name": "gendered_pronoun"}, "gp"),
+        ({"name": "greater_than", "templates": 4}, None),
+        ({"name": "gendered_pronoun", "templates": 1}, "gp"),
+        ({"name": "gendered_pronoun"}, None),
         ({"name": "docstring"}, None),
         ("ioi", None),
     ],
@@ -114,14 +128,19 @@ def test_what_differs_is_said() -> None:
     assert "random century" not in " ".join(unlike(SCENE, years, matching(SCENE, years)))
 
 
-def figure(path: Path, model: str, **metrics: float) -> tuple[Chart, str]:
-    """The figure of one trial on IOI, and what is said beside it."""
+def findings_of(path: Path, model: str, **metrics: float) -> Findings:
+    """Of one trial on IOI."""
     runs = Runs(path)
     group = GROUP.model_copy(update={"model": model, "task": "ioi", "ablation": "interchange"})
     measured = {"validation": metrics, "test": metrics}
     circuit = point(0, 1_000, 0.1, metrics=measured, num_edges_total=32_936)
     runs.trial(trial("t", 0, [circuit], group=group, spec={"seed": 0} | IOI, divergence=next(iter(metrics))))
-    blocks = curves(Findings.of(Results.load([runs.folder])))
+    return Findings.of(Results.load([runs.folder]))
+
+
+def figure(path: Path, model: str, **metrics: float) -> tuple[Chart, str]:
+    """The figure of one trial on IOI, and what is said beside it."""
+    blocks = curves(findings_of(path, model, **metrics))
     remarks = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
     return next(block for block in blocks if isinstance(block, Chart)), remarks
 
@@ -140,6 +159,30 @@ def test_published_points_are_laid_over_where_they_fit(tmp_path: Path) -> None:
     assert "Published points are of other" not in remarks
     chart, _ = figure(tmp_path / "metric", "gpt2", squared_error=0.1)
     assert chart.data["published"] == [], "another metric has no published points"
+
+
+def test_figures_for_print_have_them_in_their_data_and_captions(tmp_path: Path) -> None:
+    findings = findings_of(tmp_path / "gpt2", "gpt2", kl=0.1, logit_difference=2.0)
+    plots = [*against_edges(findings), *against_sparsity(findings), *other_metrics(findings)]
+    for plot, shown, listed in zip(plots, (21, 23, 12), (23, 23, 12), strict=True):
+        rows = [row for row in plot.rows if row["part"] == "published"]
+        assert len(rows) == listed
+        assert {row["source"] for row in rows} <= set(SOURCES) and ",L1" in plot.csv()
+        assert "other test examples" in plot.details and "Edge-Pruning" in plot.details
+        assert len(f"Figure 99. {plot.details}.") <= CAPTIONED, "report.pdf has room for all of its caption"
+        assert not plot.details.endswith("."), "report.pdf ends the caption"
+        with styled():
+            (axes, *_) = plot.figure().axes
+        hollow = [own for own in axes.collections if not np.size(own.get_facecolor())]
+        assert sum(len(np.asarray(own.get_offsets())) for own in hollow) == shown, (
+            "what has no number of edges has no place"
+        )
+        low, high = axes.get_ylim()
+        assert all(low < float(row["value"] or 0) < high for row in rows), "the axis has room for all"
+    legend = {text.get_text() for text in plots[0].figure().legends[0].get_texts()}
+    assert legend == {"edge pruning", "published: ACDC", "published: edge pruning"}
+    (other, *_) = against_edges(findings_of(tmp_path / "other", "distilgpt2", kl=0.1))
+    assert "published" not in other.csv() and "ublished" not in other.details
 
 
 def test_the_file_is_csv_under_its_comments() -> None:

@@ -1,5 +1,6 @@
 """The report for every reader: contrast, screen readers, the keyboard, narrow screens, signs in print."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,39 @@ def test_every_stop_of_the_keyboard_is_seen_and_named(browser: BrowserContext, c
     assert [one for one in stops if not one[1]] == []
     assert [one for one in stops if one[2] == "none"] == []
     assert [one for one in stops if one[3]] == [], "tables that need no scrolling are no stops"
+    visit.page.close()
+
+
+def test_where_a_reader_is_can_be_heard(browser: BrowserContext, circuits_page: Path) -> None:
+    """The section in the navigation, and headings that leave no level out."""
+    visit = Visit(browser, circuits_page, 1280)
+    visit.page.locator("#circuits").scroll_into_view_if_needed()
+    visit.page.wait_for_selector(".circuits .words:not(:empty)")
+    visit.page.evaluate("document.querySelector('#circuits').scrollIntoView({ behavior: 'instant' })")
+    visit.page.wait_for_selector('nav a[href="#circuits"][aria-current]')
+    current = (
+        "[...document.querySelectorAll('nav [aria-current]')].map((one) => one.getAttribute('aria-current'))"
+    )
+    assert visit.page.evaluate(current) == ["location"], "an empty one counts as none"
+    levels = visit.page.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map((one) => +one.tagName[1])"
+    )
+    assert levels[0] == 1 and all(below <= above + 1 for above, below in pairwise(levels))
+    visit.page.close()
+
+
+def test_rows_of_tables_have_names(browser: BrowserContext, circuits_page: Path) -> None:
+    """In every table whose first column holds words; they look like the other cells."""
+    visit = Visit(browser, circuits_page, 1280)
+    tables = visit.page.locator("main table:not(.matrix)")
+    told = tables.evaluate_all("""all => all.map((table) => [table.querySelector("thead th").className,
+        [...table.tBodies[0].rows].every((row) => row.cells[0].scope === "row")])""")
+    assert len(told) > 5 and all(named == ("numeric" not in first) for first, named in told)
+    volumes = visit.page.get_by_role("table", name="Hypervolume per method").first
+    names = volumes.get_by_role("rowheader").all_text_contents()
+    assert names == ["tracr reverse · zero ablation", "edge pruning"], "its scene and its method"
+    header = volumes.get_by_role("rowheader").first
+    assert header.evaluate("one => getComputedStyle(one).fontWeight") == "400"
     visit.page.close()
 
 

@@ -291,14 +291,18 @@ def test_published_points_can_be_switched_off(browser: BrowserContext, gpt2_page
     assert visit.page.evaluate(count) == 17 + 4, "edge pruning, and ACDC's of which the edges are known"
     places = visit.page.evaluate(f"{hollow}.flatMap((trace) => trace.x).filter((x) => x !== null)")
     assert max(places) == pytest.approx((1 - 0.9512) * 32_936)
+    boxes = visit.page.locator(chart).get_by_role("checkbox", name="published")
+    assert boxes.count() == 2, "a group that this view cannot place is not in the legend"
     visit.page.locator(chart).get_by_role("radio", name="sparsity").focus()
     visit.page.keyboard.press("Space")
     visit.page.wait_for_timeout(200)
     assert visit.page.evaluate(count) == 17 + 4 + 2, "against sparsity also ACDC and EAP of the paper's table"
     visit.choose(chart, "Metric", "f of KL")
     assert visit.page.evaluate(count) == 0, "nobody published the ends of f"
+    assert boxes.count() == 0
     visit.choose(chart, "Metric", "KL (nats)")
-    for box in visit.page.locator(chart).get_by_role("checkbox", name="published").all():
+    assert boxes.count() == 4
+    for box in boxes.all():
         box.uncheck()
     visit.page.wait_for_timeout(200)
     assert visit.page.evaluate(count) == 0

@@ -102,7 +102,7 @@ class Frames:
         frame["hypervolume"] = np.array(volumes, dtype=np.float64)
         return _described(frame, (*POINT_COLUMNS, *ADDED))
 
-    def consensus(self, budget: int | float | None = None) -> pd.DataFrame:
+    def consensus(self, budget: int | float | np.integer | np.floating | None = None) -> pd.DataFrame:
         """How often each edge is kept over seeds, per scene and method; the most frequent first.
 
         Of each seed the circuit with the lowest validation divergence counts that has at most
@@ -161,7 +161,7 @@ class Frames:
         return settings(self.results)
 
 
-def _edges_within(budget: int | float | None, group: Sequence[Curve]) -> int:
+def _edges_within(budget: int | float | np.integer | np.floating | None, group: Sequence[Curve]) -> int:
     if budget is None:
         usable = [(curve, np.isfinite(curve.validation)) for curve in group]
         owns = (
@@ -170,10 +170,11 @@ def _edges_within(budget: int | float | None, group: Sequence[Curve]) -> int:
             for seed in curve.all_seeds
         )
         return max((int(own.min()) for own in owns if own.size), default=0)
-    if isinstance(budget, int) and not isinstance(budget, bool) and budget >= 0:
-        return budget
-    if isinstance(budget, float) and 0 <= budget <= 1:
-        return round(budget * group[0].scene.num_edges_total)
+    # Also numpy's numbers, which a frame's columns give.
+    if isinstance(budget, int | np.integer) and not isinstance(budget, bool) and budget >= 0:
+        return int(budget)
+    if isinstance(budget, float | np.floating) and 0 <= budget <= 1:
+        return round(float(budget) * group[0].scene.num_edges_total)
     raise SpecError(
         f"budget: found {budget!r}; allowed: a number of edges (int), or a share of the scene's edges "
         "(float from 0 to 1)"

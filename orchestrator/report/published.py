@@ -4,7 +4,7 @@ published_points.csv, beside this file, holds what was stated, with its sources;
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -28,6 +28,8 @@ SOURCES = {
 METHODS = {"edge_pruning": "edge pruning", "acdc": "ACDC", "eap": "EAP"}
 TASKS = {"ioi": "ioi", "greater_than": "gt", "gendered_pronoun": "gp"}
 ALL_TEMPLATES = 16  # of the task ioi by default; with one it is IOI-t1
+# How many templates the other published tasks have where a trial's spec says nothing; published is one.
+TEMPLATES = {"gt": 1, "gp": 6}
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,18 @@ def is_gpt2_small(scene: Scene) -> bool:
 
 
 def published_task(spec: Mapping[str, Any]) -> str | None:
-    """The published task that a trial's task is: `ioi` with all its templates, `ioi_t1` with one."""
+    """The published task that a trial's task is: `ioi` with all its templates, `ioi_t1` with one; the others
+    with one template alone."""
     task = spec.get("task")
     if not isinstance(task, Mapping) or task.get("by_digit"):
         return None
     name = TASKS.get(str(task.get("name")))
-    if name != "ioi":
-        return name
-    return {1: "ioi_t1", ALL_TEMPLATES: "ioi"}.get(task.get("templates", ALL_TEMPLATES))
+    if name == "ioi":
+        return {1: "ioi_t1", ALL_TEMPLATES: "ioi"}.get(task.get("templates", ALL_TEMPLATES))
+    return name if name is not None and task.get("templates", TEMPLATES[name]) == 1 else None
 
 
-def unlike(scene: Scene, spec: Mapping[str, Any], points: tuple[PublishedPoint, ...]) -> tuple[str, ...]:
+def unlike(scene: Scene, spec: Mapping[str, Any], points: Sequence[PublishedPoint]) -> tuple[str, ...]:
     """In sentences, what keeps published points from being the same measurement as the scene's."""
     told = ["Published points are of other test examples."]
     totals = sorted({point.num_edges_total for point in points if point.num_edges_total})

@@ -67,7 +67,7 @@ function stageParts(parts, open, after) {
   fillSelect(parts.orders, Object.values(ORDERS), Object.keys(ORDERS));
   parts.lists = h("select", { "aria-label": "Edges listed", onchange: after((event) => { open.look.listed = event.target.value; }) });
   fillSelect(parts.lists, Object.values(LISTS), Object.keys(LISTS));
-  parts.title = h("h4", {});
+  parts.title = h("h3", {});
   parts.list = h("ul", { class: "edge-list", role: "listbox", tabindex: 0, "aria-label": "Edges" });
   parts.large = h("div", { class: "large-tables" });
   const hint = h("p", { class: "quiet hint" }, "Click the drawing to zoom with the wheel (or hold Ctrl); drag to move, pinch to zoom. A click on a node or an edge holds it.");

@@ -60,6 +60,10 @@ function circuitsExplorer(home, data) {
     if (event.key === "Escape") { pinned = null; hush(); parts.stage.focus(); }
     if (event.key === "Enter" && event.target === parts.stage) parts.world.querySelector(".node")?.focus();
     else if (event.target.matches?.(".node") && event.key.startsWith("Arrow")) { event.preventDefault(); walk(event, place); }
+    else if (event.target.matches?.(".node") && ["Enter", " "].includes(event.key)) {
+      event.preventDefault();
+      event.target.dispatchEvent(new Event("click", { bubbles: true }));
+    }
   });
   const seen = camera(parts.stage, () => boundsOf(place), painter.move);
   followList(parts.list, (id, keyed) => {

@@ -74,7 +74,8 @@ function follow() {
     const seen = entries.filter((entry) => entry.isIntersecting)[0];
     const link = seen && links.get(seen.target.id);
     if (!link) return;
-    for (const other of links.values()) other.toggleAttribute("aria-current", other === link);
+    for (const other of links.values()) other.removeAttribute("aria-current");
+    link.setAttribute("aria-current", "location"); // an empty one is as none to a screen reader
     const bar = link.parentElement;
     bar.scrollLeft += link.getBoundingClientRect().left - bar.getBoundingClientRect().left - 24;
   }, { rootMargin: "-20% 0px -75% 0px" });

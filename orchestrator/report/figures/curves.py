@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from orchestrator.report.figures.plot import Plot, Row
+from orchestrator.report.figures.published import PART, draw_published, hollow_slots, published_rows
 from orchestrator.report.figures.style import (
     FAINT,
     NOTE,
@@ -32,7 +33,19 @@ from orchestrator.statistics.pareto import Bands, Floats
 # Circuits drawn of a curve, besides its front; points.parquet holds all.
 CIRCUITS = 300
 
-COLUMNS = ("part", "method", "num_edges", "sparsity", "value", "low", "high", "num_seeds", "seed", "trial_id")
+COLUMNS = (
+    "part",
+    "method",
+    "num_edges",
+    "sparsity",
+    "value",
+    "low",
+    "high",
+    "num_seeds",
+    "seed",
+    "trial_id",
+    "source",
+)
 
 
 def against_edges(findings: Findings) -> list[Plot]:
@@ -55,16 +68,18 @@ def _plot(findings: Findings, scene: Scene, across: str) -> Plot:
     group = findings.scenes[scene]
     rows = [row for curve in group for row in curve_rows(curve, curve.test, curve.bands)]
     rows += reference_rows(findings, group)
+    published, told = published_rows(findings, scene, group, scene.divergence)
+    rows += published
     slots = slots_of(findings, group)
     return Plot(
         kind="curve" if across == "num_edges" else "sparsity",
         about=f"{scene.model} {scene.task}",
         identity=identity(scene),
         title=findings.titles[scene],
-        details=scene.details,
+        details=f"{scene.details}{told}",
         columns=COLUMNS,
         rows=rows,
-        size=(ONE_COLUMN, 2.45 + legend_height(slots, ONE_COLUMN)),
+        size=(ONE_COLUMN, 2.45 + legend_height(slots | hollow_slots(findings, rows, across), ONE_COLUMN)),
         draw=partial(_draw, findings, scene, slots, across),
     )
 
@@ -145,18 +160,21 @@ def _draw(
     divergence_axes(axes, findings, scene, rows, across)
     if across == "num_edges":
         share_axis(axes, scene.num_edges_total)
-    methods_legend(canvas, slots, ONE_COLUMN)
+    methods_legend(canvas, slots, ONE_COLUMN, hollow_slots(findings, rows, across))
 
 
 def divergence_axes(axes: Axes, findings: Findings, scene: Scene, rows: Sequence[Row], across: str) -> None:
     """A scene on a logarithmic axis of divergence."""
     low, high = divergence_range(findings.scenes[scene])
+    beside = [float(row["value"] or 0) for row in rows if row["part"] == PART]
+    low, high = min([low, *beside]), max([high, *beside])
     # Before the scale, which would look for limits of its own and find none where all is at the floor.
     axes.set_ylim(max(low, FLOOR) / 1.6, max(high, FLOOR) * 1.8)
     axes.set_yscale("log")
     if across == "num_edges":
         axes.set_xscale("log")
     draw_curves(axes, findings, rows, across, floor=FLOOR)
+    draw_published(axes, hollow_slots(findings, rows, across), rows, across, FLOOR)
     references(axes, rows, across)
     title(axes, findings.titles[scene])
     axes.set_xlabel(across_label(scene, across))
@@ -174,10 +192,11 @@ def draw_curves(
     axes: Axes, findings: Findings, rows: Sequence[Row], across: str, floor: float | None = None
 ) -> None:
     """All bands, circuits and fronts of `rows`; with a `floor`, values below it at it."""
-    for method in dict.fromkeys(str(row["method"]) for row in rows if row.get("method") is not None):
+    measured = [row for row in rows if row.get("method") is not None and row["part"] != PART]
+    for method in dict.fromkeys(str(row["method"]) for row in measured):
         slot = findings.slots[method]
         tint, shape = colour(slot), marker(slot)
-        own = [row for row in rows if row.get("method") == method]
+        own = [row for row in measured if row["method"] == method]
         band = [row for row in own if row["part"] == "band"]
         x = _numbers(band, across)
         low, middle, high = (_floored(_numbers(band, name), floor) for name in ("low", "value", "high"))

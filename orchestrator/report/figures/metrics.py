@@ -18,6 +18,7 @@ from orchestrator.report.figures.curves import (
     slots_of,
 )
 from orchestrator.report.figures.plot import Plot, Row
+from orchestrator.report.figures.published import draw_published, hollow_slots, published_rows
 from orchestrator.report.figures.style import (
     FAINT,
     NOTE,
@@ -70,16 +71,19 @@ def _plot(findings: Findings, scene: Scene, group: Sequence[Curve], metric: str)
             choices = seed_choices(*own, budgets, curve.rounding)
             rows += curve_rows(curve, values, bands(values[known], choices, budgets))
     rows += _ends(findings, scene, metric)
+    published, told = published_rows(findings, scene, group, metric)
+    rows += published
     slots = slots_of(findings, group)
+    hollow = hollow_slots(findings, rows, "num_edges")
     return Plot(
         kind="metric",
         about=f"{metric} {scene.model} {scene.task}",
         identity=(*identity(scene), metric),
         title=f"{findings.titles[scene]}: {words(metric)}",
-        details=f"{words(metric)} · {scene.details}",
+        details=f"{words(metric)} · {scene.details}{told}",
         columns=COLUMNS,
         rows=rows,
-        size=(ONE_COLUMN, 2.45 + legend_height(slots, ONE_COLUMN)),
+        size=(ONE_COLUMN, 2.45 + legend_height(slots | hollow, ONE_COLUMN)),
         draw=partial(_draw, findings, scene, metric, slots),
     )
 
@@ -110,6 +114,8 @@ def _draw(
     axes = canvas.subplots()
     axes.set_xscale("log")
     draw_curves(axes, findings, rows, "num_edges")
+    hollow = hollow_slots(findings, rows, "num_edges")
+    draw_published(axes, hollow, rows, "num_edges")
     ends = {str(row["part"]): float(row["value"] or 0) for row in rows if row.get("method") is None}
     for name, value in ends.items():
         axes.axhline(value, color=FAINT, linewidth=0.7, linestyle=(0, (6, 3)), zorder=1)
@@ -123,7 +129,7 @@ def _draw(
     share_axis(axes, scene.num_edges_total)
     if len(ends) == 2 and ends["full model"] != ends["empty circuit"]:
         _faithfulness_axis(axes, ends["full model"], ends["empty circuit"])
-    methods_legend(canvas, slots, ONE_COLUMN)
+    methods_legend(canvas, slots, ONE_COLUMN, hollow)
 
 
 def _faithfulness_axis(axes: Axes, full: float, empty: float) -> None:

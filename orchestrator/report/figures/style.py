@@ -6,7 +6,7 @@ methods apart in grey. The order is that of report/assets/core.js.
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -112,13 +112,20 @@ def _glyphs(font: FontProperties) -> frozenset[int]:
     return frozenset(get_font(findfont(font)).get_charmap())
 
 
-def methods_legend(canvas: Figure | SubFigure, slots: dict[str, int], width: float) -> None:
-    """The methods under a figure `width` inches wide, in as many columns as fit."""
+def methods_legend(
+    canvas: Figure | SubFigure, slots: dict[str, int], width: float, hollow: Mapping[str, int] | None = None
+) -> None:
+    """The methods under a figure `width` inches wide, in as many columns as fit; `hollow`: what has a hollow
+    marker and no line."""
     handles = [
         Line2D([], [], color=colour(s), marker=marker(s), linestyle=dash(s), markersize=4, linewidth=1.2)
         for s in slots.values()
     ]
-    names = list(map(label, slots))
+    handles += [
+        Line2D([], [], color=colour(s), marker=marker(s), linestyle="", markersize=4, markerfacecolor="none")
+        for s in (hollow or {}).values()
+    ]
+    names = list(map(label, [*slots, *(hollow or {})]))
     canvas.legend(
         handles,
         names,

@@ -44,6 +44,13 @@ class Table:
     rows: Sequence[Sequence[str]]
     kind: Literal["table"] = "table"
 
+    @property
+    def naming(self) -> int:
+        """How many of the first columns name the rows, as a scene and a method do: of the words before the
+        first number at most two, where there is none one."""
+        numbers = [place for place, column in enumerate(self.columns) if column.numeric]
+        return min(numbers[0], 2) if numbers else 1
+
 
 @dataclass(frozen=True)
 class Edges:

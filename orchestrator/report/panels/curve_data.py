@@ -13,7 +13,7 @@ from orchestrator.report.certainty import examples_band
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import chart_text
-from orchestrator.report.published import PublishedPoint
+from orchestrator.report.published import SOURCES, PublishedPoint, matching, unlike
 from orchestrator.report.scenes import Curve, Scene
 from orchestrator.report.slots import with_others
 from orchestrator.report.thinning import evenly
@@ -225,15 +225,28 @@ def _changes(choices: Ints) -> list[int]:
     return np.flatnonzero(changed).tolist()
 
 
+def published_beside(
+    findings: Findings, scene: Scene, group: Sequence[Curve], metrics: Sequence[str]
+) -> tuple[list[PublishedPoint], list[str]]:
+    """The published points of a scene that have some of these metrics, and what must be said beside them:
+    how they differ from the scene's, and their sources."""
+    spec = json.loads(trials_of(findings, group[0])[0]["spec"] or "{}")
+    spec = spec if isinstance(spec, dict) else {}
+    of_task = matching(scene, spec)
+    points = [point for point in of_task if any(metric in point.metrics for metric in metrics)]
+    if not points:
+        return [], []
+    sources = sorted({point.source for point in points})
+    return points, [*unlike(scene, spec, points), *(f"{source}: {SOURCES[source]}." for source in sources)]
+
+
 def published_data(
     findings: Findings, points: Sequence[PublishedPoint], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Published points by method and edge count, as the script draws them; those without a metric that
-    the scene has are left out."""
+    """Published points by method and edge count, as the script draws them."""
     groups: dict[tuple[str, int | None], list[PublishedPoint]] = {}
     for point in points:
-        if any(metric in point.metrics for metric in metrics):
-            groups.setdefault((point.method, point.num_edges_total), []).append(point)
+        groups.setdefault((point.method, point.num_edges_total), []).append(point)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], -(item[0][1] or 0)))
     slots = published_slots(findings, [method for (method, _), _ in ordered])
     return [

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.report import published
 from orchestrator.report.findings import Findings
 from orchestrator.report.metric_words import measured_in, words
 from orchestrator.report.panels.blocks import (
@@ -27,6 +26,7 @@ from orchestrator.report.panels.curve_data import (
     drawn_per_curve,
     method_data,
     metrics_of,
+    published_beside,
     published_data,
     trials_of,
 )
@@ -36,10 +36,10 @@ from orchestrator.wording import count, duration
 
 KEY = (
     "Lines: the median over seeds, thin where some seeds have no circuit that small. Large markers: the "
-    "Pareto front. Small markers: the other circuits. Hollow markers: published circuits. A circuit without "
-    "any edge is drawn at one edge on a log axis. Whatever is shown, circuits are chosen by their validation "
-    "divergence. What the curves cost: sums over their trials; device time is a trial's wall time times its "
-    "ranks, evaluation included, examples are those of the discovery alone."
+    "Pareto front. Small markers: the other circuits. A circuit without any edge is drawn at one edge on a "
+    "log axis. Whatever is shown, circuits are chosen by their validation divergence. What the curves cost: "
+    "sums over their trials; device time is a trial's wall time times its ranks, evaluation included, "
+    "examples are those of the discovery alone."
 )
 
 VIEWS = (
@@ -53,9 +53,9 @@ def curves(findings: Findings) -> Sequence[Block]:
     blocks: list[Block] = [Paragraph(KEY, quiet=True)]
     for number, (scene, group) in enumerate(findings.scenes.items()):
         blocks += [Heading(findings.titles[scene]), Paragraph(scene.details, quiet=True)]
-        chart, about_published = _chart(findings, number, scene, group)
+        chart, told = _chart(findings, number, scene, group)
         blocks.append(chart)
-        for remarks in (about_published, _remarks(group, drawn_per_curve(findings))):
+        for remarks in (told, _remarks(group, drawn_per_curve(findings))):
             if remarks:
                 blocks.append(Paragraph(" ".join(remarks), quiet=True))
         blocks.append(_costs(findings, scene, group))
@@ -68,8 +68,7 @@ def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]
     most = max(int(curve.num_edges.max()) for curve in group)
     names = metrics_of(scene, group)
     metrics = [described(findings, scene, group, name) for name in names]
-    spec = _spec(trials_of(findings, group[0])[0])
-    points = published.matching(scene, spec)
+    points, about_published = published_beside(findings, scene, group, names)
     overlaid = published_data(findings, points, names)
     data = {
         "total": scene.num_edges_total,
@@ -98,12 +97,9 @@ def _chart(findings: Findings, number: int, scene: Scene, group: Sequence[Curve]
         + ", ".join(curve.method for curve in group)
         + ". The tables of Pareto fronts hold the numbers."
     )
-    remarks = _thinned_bands(data)
-    remarks += published.unlike(scene, spec, points) if overlaid else []
-    sources = sorted({source for item in overlaid for source in item["source"]})
-    remarks += [f"{source}: {published.SOURCES[source]}." for source in sources]
     chart = Chart(f"chart-curves-{number}", "pareto", description, data, legend, controls)
-    return chart, remarks
+    hollow = ["Hollow markers: published circuits."] * bool(overlaid)
+    return chart, [*_thinned_bands(data), *hollow, *about_published]
 
 
 def _thinned_bands(data: Mapping[str, Any]) -> list[str]:
@@ -113,11 +109,6 @@ def _thinned_bands(data: Mapping[str, Any]) -> list[str]:
         for name, (drawn, total) in bands.items()
         if drawn < total
     ]
-
-
-def _spec(trial: Mapping[str, Any]) -> Mapping[str, Any]:
-    spec = json.loads(trial["spec"] or "{}")
-    return spec if isinstance(spec, dict) else {}
 
 
 def _published_legend(scene: Scene, item: Mapping[str, Any]) -> tuple[str, str]:

@@ -31,6 +31,9 @@ from orchestrator.report.pdf.boxes import (
 from orchestrator.report.pdf.tables import table_boxes
 from orchestrator.report.pdf.text import BODY, CAPTION, CODE, HEADING, QUIET, SECTION, clipped, lines
 
+# Letters of a figure's caption: as many as published points and their sources take.
+CAPTIONED = 800
+
 
 @dataclass(frozen=True)
 class Numbered:
@@ -63,7 +66,7 @@ def _figures(kind: FigureKind, figures: Sequence[Numbered]) -> Iterator[Box]:
         high = max(shown_height(one.plot) for one in pair)
         texts, deepest = [], 0.0
         for place, one in enumerate(pair):
-            told = clipped(f"Figure {one.number}. {one.plot.details}.", 400)
+            told = clipped(f"Figure {one.number}. {one.plot.details}.", CAPTIONED)
             for row, line in enumerate(lines(told, CAPTION, wide)):
                 y = high + 6 + (row + 1) * CAPTION.leading
                 texts.append(Text(place * (wide + BETWEEN), y, line, CAPTION))
