@@ -12,7 +12,18 @@ from orchestrator.yaml_source import write_yaml
 from tests.run_folders import Runs, point, trial
 from tests.tiny_models import save_tiny
 
-HEAVY = ("torch", "transformers", "deepspeed", "ray", "mlflow", "datasets", "pandas", "matplotlib", "plotly")
+HEAVY = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "ray",
+    "mlflow",
+    "optuna",
+    "datasets",
+    "pandas",
+    "matplotlib",
+    "plotly",
+)
 SWEEP = {
     "name": "q",
     "question": "is it?",
