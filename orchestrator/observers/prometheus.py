@@ -40,7 +40,7 @@ class Metrics(Observer):
             "circuit_sweep_nodes_excluded", "Nodes that get no more trials", **labels
         ).labels(self._sweep)
         self._at: dict[str, int] = {}  # the last step of running trials
-        self._count(plan.counts)
+        self._count(plan.counts, plan.unasked)
         try:
             self._server, self._thread = start_http_server(port, LOOPBACK, self._registry)
         except OSError as error:
@@ -88,10 +88,11 @@ class Metrics(Observer):
         self._thread.join()
         self._server.server_close()
 
-    def _count(self, counts: Mapping[State, int]) -> None:
-        """Trials begun earlier and not running now wait, as far as this driver goes."""
+    def _count(self, counts: Mapping[State, int], unasked: int) -> None:
+        """Trials begun earlier and not running now wait, as far as this driver goes, and so do those that
+        studies will ask for."""
         told = {"waiting": 0, "running": 0, "complete": counts["complete"], "failed": counts["failed"]}
-        told["waiting"] = sum(counts.values()) - told["complete"] - told["failed"]
+        told["waiting"] = unasked + sum(counts.values()) - told["complete"] - told["failed"]
         for state, number in told.items():
             self._trials.labels(self._sweep, state).set(number)
 
