@@ -91,7 +91,7 @@ def run(
         skipped=len(plan.trials) - len(plan.missing) + relay.elsewhere,
         unfinished=len(launch.left),
         seconds=time.monotonic() - started,
-        stopped=stop.why if launch.left else "",
+        stopped=stop.why if launch.left or stop.text else "",
         reason=stop.text,
     )
 

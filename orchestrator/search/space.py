@@ -71,6 +71,14 @@ class Range(Spec):
         low, high = self.ends
         return high - low + 1 if self.integer is not None else STEPS
 
+    def holds(self, value: object) -> bool:
+        """Whether it may have been asked for."""
+        if self.choice is not None:
+            return value in self.choice
+        low, high = self.ends
+        kinds = int if self.integer is not None else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+
     def at(self, share: float) -> Any:
         """The value at a share, in [0, 1), of the range."""
         if self.choice is not None:
@@ -104,8 +112,12 @@ class Search(Spec):
         description="dotted path of a field of the method -> uniform, log, integer or choice"
     )
     trials: int = Field(ge=1, le=10_000, description="of each study, failed ones included")
-    startup: int = Field(8, ge=1, description="asked first, all at once, spread evenly over the ranges")
-    round: int = Field(4, ge=1, description="asked together afterwards; each waits for the last to be over")
+    startup: int = Field(
+        8, ge=1, le=10_000, description="asked first, all at once, spread evenly over the ranges"
+    )
+    round: int = Field(
+        4, ge=1, le=10_000, description="asked together afterwards; each waits for the last to be over"
+    )
     sampler: Literal["tpe", "gp", "random"] = Field(
         "tpe",
         description="tpe: told every circuit on a trial's front; gp (Gaussian processes, slower to ask): the "
@@ -133,6 +145,12 @@ class Search(Spec):
         if self.trials > size:
             raise ValueError(f"trials: found {self.trials}; allowed: at most {size:g}, all that space holds")
         return self
+
+    def holds(self, values: "Values") -> bool:
+        """Whether it is a setting of this space."""
+        return values.keys() == self.space.keys() and all(
+            one.holds(values[path]) for path, one in self.space.items()
+        )
 
     @property
     def rounds(self) -> Iterator[int]:

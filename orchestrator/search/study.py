@@ -131,7 +131,7 @@ class Progress:
         """Takes up rounds that were asked earlier, as far as they fit the spec. One that was cut short by the
         number of trials at that time is asked again: its first questions come out the same."""
         for size, values in zip(self.study.search.rounds, recorded, strict=False):
-            asked = [self.study.question(one) for one in values[:size]]
+            asked = [self.study.question(one) for one in values[:size] if self.study.search.holds(one)]
             known = [one for one in asked if one is not None]
             ended = exhausted and len(self.rounds) == len(recorded) - 1
             if len(known) < size and not (ended and len(known) == len(values)):
