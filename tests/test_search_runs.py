@@ -51,7 +51,7 @@ def run(one: SweepSpec, runs: Folder, *observers: Any, **options: Any) -> launch
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_all_rounds_run_in_one_launch_whatever_the_lanes(runs: Folder, local_ray: None, lanes: int) -> None:
-    one, notes = sweep({"sampler": "tpe"}, seeds=2, resources={"lanes": lanes}), Notes()
+    one, notes = sweep({"sampler": "gp"}, seeds=2, resources={"lanes": lanes}), Notes()
     outcome = run(one, runs, notes)
     assert (outcome.complete, outcome.failed, outcome.unfinished, outcome.reason) == (12, 0, 0, "")
     assert notes.heard.count("complete") == 12

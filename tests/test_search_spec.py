@@ -16,7 +16,7 @@ SPACE: dict[str, Any] = {
     "method.target_sparsity": {"uniform": [0.5, 0.95]},
     "method.gate_lr": {"log": [0.03, 0.5]},
 }
-SEARCH = {"space": SPACE, "trials": 6, "startup": 3, "round": 2}
+SEARCH = {"space": SPACE, "trials": 6, "startup": 3, "round": 2, "sampler": "tpe"}
 METHOD = {"name": "edge_pruning", "steps": 20}
 
 

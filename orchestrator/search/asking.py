@@ -45,7 +45,8 @@ def blind(search: Search, draws: random.Random) -> Iterator[dict[str, Any]]:
 def adaptive(search: Search, told: Sequence[Told], seed: int) -> Iterator[dict[str, Any]]:
     """Settings without end, for one round: each knows what was told and which are asked beside it.
 
-    The study is made anew for every round, so a round depends on nothing else.
+    The study is made anew for every round, so a round depends on nothing else. (On another machine the
+    last digits of a Gaussian process may differ, and a question with them; search.json keeps those asked.)
     """
     import optuna
 
