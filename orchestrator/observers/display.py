@@ -217,7 +217,8 @@ class Display(Observer):
         begun = [self._work.get(i, 0) * _share(running.progress) for i, running in self._running.items()]
         done = self._work_done + sum(begun)
         left = sum(self._work.values()) - sum(begun)
-        left += self._unasked * (FIXED_STEPS + max(t.spec.method.steps_planned() for t in self._trials))
+        if self._unasked:
+            left += self._unasked * (FIXED_STEPS + max(t.spec.method.steps_planned() for t in self._trials))
         elapsed = self._clock() - self._first
         if elapsed < 1 or done < 0.03 * (done + left):
             return None
