@@ -1,6 +1,5 @@
 """Drive: one `circuit-sweep run`, from the spec file to the report."""
 
-import json
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.lease import Lease, LeaseHeld
 from orchestrator.planning.plan import Plan, clear_the_way, plan
+from orchestrator.planning.snapshot import write_trials
 from orchestrator.reported import publish_unless_current
 from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
@@ -88,6 +88,8 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         if lease.lost:
             raise LeaseHeld(f"this driver stopped: {lease.lost}")
         after = plan(sweep, runs, lease.holder.owner) if planned.missing else planned
+        if after.studies and outcome is not None and outcome.stopped != "storage":
+            _write_snapshot(home, after)  # in plan order, with all that was asked for
         writable = outcome is None or outcome.stopped != "storage"
         report = home / "report" if request.report and writable else None
         trials = (runs / "trials" / trial.trial_id for trial in after.trials)
@@ -96,7 +98,7 @@ def drive(request: Request, say: Callable[[str], None]) -> Finished:
         from orchestrator.tracking.tracker import mirror_report
 
         mirror_report(tracking_uri, runs, sweep, report)
-    ran = len(planned.missing) - len(after.missing)
+    ran = len(after.trials) - len(after.missing) - (len(planned.trials) - len(planned.missing))
     seconds = outcome.seconds if outcome else 0.0
     stopped = outcome.stopped if outcome else ""
     reason = outcome.reason if outcome else ""
@@ -170,7 +172,7 @@ def _write_snapshot(home: Folder, planned: Plan) -> None:
     trial_ids = [trial.trial_id for trial in planned.trials]
     try:
         home.write("sweep.yaml", write_yaml(planned.sweep.plain()).encode())
-        home.write("trials.json", json.dumps(trial_ids, indent=0).encode())
+        write_trials(home, trial_ids, planned.studies)
     except OSError as error:
         raise SpecError(f"--runs: {home.location} cannot be written: {error.strerror or error}") from None
 
@@ -205,4 +207,4 @@ def _exit_code(after: Plan, outcome: "Outcome | None") -> int:
         return INTERRUPTED
     if outcome is not None and outcome.reason:
         return STOPPED
-    return SOME_FAILED if after.missing or after.counts["failed"] else OK
+    return SOME_FAILED if after.missing or after.unasked or after.counts["failed"] else OK

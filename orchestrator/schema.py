@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from orchestrator.search.space import NOT_SEARCHED
 from orchestrator.sweep import SweepSpec
 from trainers.trial import TrialSpec
 
@@ -26,6 +27,8 @@ def sweep_schema() -> Schema:
             "anyOf": [{"$ref": "#/$defs/Grid"}, {"type": "array", "items": {"$ref": "#/$defs/Block"}}],
             "description": told["vary"]["description"],
         },
+        "search": {"anyOf": [{"$ref": "#/$defs/Search"}, {"type": "null"}], "default": None}
+        | {"description": told["search"]["description"]},
         "seeds": {
             "anyOf": [
                 {"type": "integer", "minimum": 1},
@@ -34,6 +37,7 @@ def sweep_schema() -> Schema:
             "description": told["seeds"]["description"],
         },
     }
+    _only_searched(definitions["Search"], base, parts)
     return sweep | {
         "$schema": DIALECT,
         "title": "circuit-sweep",
@@ -66,6 +70,16 @@ def _grid(base: Schema, parts: Schema) -> Schema:
         "properties": lists,
         "description": "dotted path of the trial -> the values to try",
     }
+
+
+def _only_searched(search: Schema, base: Schema, parts: Schema) -> None:
+    """The space names fields of methods."""
+    paths = [path for path, _ in _paths(base, parts) if path.startswith("method.")]
+    allowed = {
+        path: {"$ref": "#/$defs/Range"} for path in paths if path.partition(".")[2] not in NOT_SEARCHED
+    }
+    space = search["properties"]["space"]
+    search["properties"]["space"] = space | {"properties": allowed, "additionalProperties": False}
 
 
 def _paths(base: Schema, parts: Schema) -> Iterator[tuple[str, Schema]]:

@@ -16,6 +16,7 @@ from orchestrator.planning.estimate import estimate_trial
 from orchestrator.planning.plan import STATES, PlannedTrial, State, look
 from orchestrator.planning.probe import Probed
 from orchestrator.records.trial_result import own_point, read_result
+from orchestrator.search.record import known_trials, progress_of
 from orchestrator.settings import named
 from orchestrator.sweep import SweepSpec
 from orchestrator.wording import headline, masked, printable
@@ -67,6 +68,7 @@ class SweepStatus:
     machine_failures: int
     seconds_left: float | None
     trials: Sequence[TrialStatus]
+    unasked: int = 0  # trials that the studies of a search will still ask for
 
 
 def status(runs: Folder, only: str | None = None) -> list[SweepStatus]:
@@ -87,7 +89,7 @@ def sweep_names(runs: Folder, only: str | None = None) -> list[str]:
 def _sweep_status(name: str, runs: Folder) -> SweepStatus:
     driver, home = sweep_is_driven(runs, name), runs / name
     begun = set((runs / "trials").names())
-    specs, resources = _snapshot(home)
+    specs, resources, unasked = _snapshot(home)
     names = named([PlannedTrial(trial_id, spec, "waiting") for trial_id, spec in specs.items()])
     trials = [
         _trial_status(runs / "trials" / trial_id, trial_id, runs, names.get(trial_id, ""))
@@ -105,8 +107,9 @@ def _sweep_status(name: str, runs: Folder) -> SweepStatus:
         counts={state: counted[state] for state in STATES},
         own_failures=sum(trial.own_failures for trial in trials),
         machine_failures=sum(trial.machine_failures for trial in trials),
-        seconds_left=_seconds_left(trials, _typical_seconds(trials, specs, resources, runs)),
+        seconds_left=_seconds_left(trials, _typical_seconds(trials, specs, resources, runs), unasked),
         trials=trials,
+        unasked=unasked,
     )
 
 
@@ -189,15 +192,16 @@ def _trial_seconds_left(reports: Sequence[Mapping[str, Any]]) -> float | None:
     return max(0.0, per_step * (last["total"] - last["step"]))
 
 
-def _snapshot(home: Folder) -> tuple[dict[str, TrialSpec], Resources]:
-    """The sweep's trials by id, and what they run on; no trials when the snapshot or the models
-    that it names cannot be read any more."""
+def _snapshot(home: Folder) -> tuple[dict[str, TrialSpec], Resources, int]:
+    """The sweep's trials by id, what they run on, and how many more its studies will ask for; no trials
+    when the snapshot or the models that it names cannot be read any more."""
     try:
         data = parse_yaml((home.read("sweep.yaml") or b"").decode(), "sweep.yaml").data
         sweep = SweepSpec.parse(data, "sweep.yaml")
-        return {spec.trial_id: spec for spec in sweep.trials()}, sweep.resources
+        unasked = sum(study.unasked for study in progress_of(sweep, home))
+        return known_trials(sweep, home), sweep.resources, unasked
     except (SpecError, UnicodeDecodeError):
-        return {}, Resources()
+        return {}, Resources(), 0
 
 
 def _typical_seconds(
@@ -223,14 +227,17 @@ def _typical_seconds(
     return typical
 
 
-def _seconds_left(trials: Sequence[TrialStatus], typical: Mapping[str, float]) -> float | None:
-    """Zero when all is over; None while there is a trial of which nothing is known."""
+def _seconds_left(trials: Sequence[TrialStatus], typical: Mapping[str, float], unasked: int) -> float | None:
+    """Zero when all is over; None while there is a trial of which nothing is known. Those that are `unasked`
+    take what complete ones took."""
     left = [
         typical.get(trial.trial_id) if trial.seconds_left is None else trial.seconds_left
         for trial in trials
         if trial.state not in ("complete", "failed")
     ]
     running = sum(trial.state == "running" for trial in trials)
+    took = [trial.seconds for trial in trials if trial.state == "complete" and trial.seconds is not None]
+    left += unasked * [sum(took) / len(took) if took else None]
     known = [seconds for seconds in left if seconds is not None]
     return sum(known) / max(1, running) if len(known) == len(left) else None
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -16,19 +16,21 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model_patches.architectures import architecture_of, check_layout
 from orchestrator.faults import Faults
+from orchestrator.file_fields import with_absolute_paths
 from orchestrator.planning.weights import parameter_count
 from orchestrator.records.results import OWN_DIVERGENCE
+from orchestrator.search.space import Search
+from orchestrator.search.study import Progress, Study
 from orchestrator.yaml_source import Source, read_yaml
 from trainers.metrics import METRICS
 from trainers.model import ModelSpec
 from trainers.resources import Resources
-from trainers.spec import Location, Problem, Spec, SpecError, problems, shortened
+from trainers.spec import Location, Misfit, Problem, Spec, SpecError, problems, shortened
 from trainers.trial import TrialSpec
 
 MAX_TRIALS = 100_000
 MAX_PROBLEMS = 20
 RESERVED_NAMES = ("trials", "report")  # folders beside the sweeps in a runs folder
-FILE_FIELDS = (("model", "path"), ("task", "path"))  # relative paths in them mean: relative to the spec file
 
 
 class Objectives(Spec):
@@ -77,6 +79,9 @@ class SweepSpec(Spec):
     base: dict[str, Any] = Field(description="the part of the trial that all trials share")
     vary: tuple[Block, ...] | None = Field(
         default=None, description="{dotted.path: [values]} for a grid, or a list of {set, grid} blocks"
+    )
+    search: Search | None = Field(
+        default=None, description="fields of the method that each setting of vary, on each seed, searches"
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0,), description="a list, or a count from 0"
@@ -128,9 +133,17 @@ class SweepSpec(Spec):
 
     @model_validator(mode="after")
     def _is_finite(self) -> Self:
-        size = len(self.seeds) * sum(block.size for block in self.blocks)
+        asked = self.search.trials if self.search else 1
+        size = asked * len(self.seeds) * sum(block.size for block in self.blocks)
         if size > MAX_TRIALS:
             raise ValueError(f"found {size} trials; allowed: at most {MAX_TRIALS} in one sweep")
+        return self
+
+    @model_validator(mode="after")
+    def _varies_or_searches(self) -> Self:
+        for path in self.search.space if self.search else ():
+            if any(path in block.set or path in block.grid for block in self.blocks):
+                raise Misfit(f"search.space.{path}", "found in vary, too; allowed: in one of them")
         return self
 
     @property
@@ -151,14 +164,15 @@ class SweepSpec(Spec):
             raise SpecError(f"{path}: {found}; allowed: name, question, base, vary, ...")
         folder = Path(os.path.abspath(path)).parent
         try:
-            sweep = cls.model_validate_json(json.dumps(_with_absolute_paths(source.data, folder)))
+            sweep = cls.model_validate_json(json.dumps(with_absolute_paths(source.data, folder)))
         except ValidationError as error:
             raise _refusal(source, problems(error, cls)) from None
         _expand(sweep, source, models)
         return sweep
 
     def trials(self) -> list[TrialSpec]:
-        """Every trial, in the order of the file, none twice.
+        """Every trial, in the order of the file, none twice; of a search those that it asks first, whatever
+        it finds.
 
         A trial whose method does not use the seed is there once, with seed 0. Raises SpecError.
         """
@@ -166,7 +180,29 @@ class SweepSpec(Spec):
 
     def trials_by_id(self) -> dict[str, TrialSpec]:
         """The same by trial id."""
-        return _expand(self, Source(f"sweep {self.name}", self.plain()))
+        if self.search is None:
+            return _expand(self, self._source)
+        first = [question for study in self.studies() for question in Progress(study).go_on()]
+        return {question.trial_id: question.trial for question in first}
+
+    def studies(self) -> list[Study]:
+        """Of a sweep that searches, one per setting of `vary` and seed, in the order of the file; none of
+        another. Raises SpecError."""
+        found: dict[str, Study] = {}
+        if self.search is None:
+            return []
+        _expand(self, self._source)
+        for assignments in _combinations(self):
+            data = _assigned(self, assignments)
+            lowest = _trial(self, [*assignments, *next(_searched(self))])
+            for seed in _seeds(self, lowest, assignments):
+                study = Study(data | {"seed": seed}, self.search, self.objectives.faithfulness)
+                found.setdefault(study.key, study)
+        return list(found.values())
+
+    @property
+    def _source(self) -> Source:
+        return Source(f"sweep {self.name}", self.plain())
 
 
 @dataclass(frozen=True)
@@ -180,13 +216,15 @@ def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> dict[str, 
     trials: dict[str, TrialSpec] = {}
     found: dict[Problem, None] = {}
     divergences: list[set[str]] = []  # what each trial's task measures
-    for assignments in _combinations(sweep):
+    for assignments in _checked(sweep):
         try:
             trial = _trial(sweep, assignments)
             divergences.append(_divergences(trial))
             if not models:
                 continue
             _check_files(trial.model)
+            if sweep.search is not None:  # which trials there are is the studies' affair
+                continue
             for seed in _seeds(sweep, trial, assignments):
                 seeded = trial.model_copy(update={"seed": seed})
                 trials.setdefault(seeded.trial_id, seeded)
@@ -200,6 +238,26 @@ def _expand(sweep: SweepSpec, source: Source, models: bool = True) -> dict[str, 
     if found:
         raise _refusal(source, list(found))
     return trials
+
+
+def _checked(sweep: SweepSpec) -> Iterator[list[_Assignment]]:
+    """What makes the trials that are checked: all of them, or of a search those at the ends of its ranges."""
+    for assignments in _combinations(sweep):
+        for searched in _searched(sweep):
+            yield [*assignments, *searched]
+
+
+def _searched(sweep: SweepSpec) -> Iterator[list[_Assignment]]:
+    if sweep.search is None:
+        yield []
+        return
+    for corner in sweep.search.corners():
+        yield [
+            _Assignment(
+                tuple(path.split(".")), value, ("search", "space", path, sweep.search.space[path].kind, index)
+            )
+            for path, (index, value) in corner.items()
+        ]
 
 
 def _divergences(trial: TrialSpec) -> set[str]:
@@ -261,11 +319,8 @@ class _Refused(Exception):
 
 
 def _trial(sweep: SweepSpec, assignments: list[_Assignment]) -> TrialSpec:
-    data = deepcopy(sweep.base)
-    for assignment in assignments:
-        _assign(data, assignment)
     try:
-        return TrialSpec.model_validate_json(json.dumps(data))
+        return TrialSpec.model_validate_json(json.dumps(_assigned(sweep, assignments)))
     except ValidationError as error:
         raise _Refused(
             [
@@ -273,6 +328,13 @@ def _trial(sweep: SweepSpec, assignments: list[_Assignment]) -> TrialSpec:
                 for location, message in problems(error, TrialSpec)
             ]
         ) from None
+
+
+def _assigned(sweep: SweepSpec, assignments: Sequence[_Assignment]) -> dict[str, Any]:
+    data = deepcopy(sweep.base)
+    for assignment in assignments:
+        _assign(data, assignment)
+    return data
 
 
 def _assign(data: dict[str, Any], assignment: _Assignment) -> None:
@@ -298,15 +360,19 @@ def _origin(location: Location, assignments: list[_Assignment]) -> Location:
     for assignment in reversed(assignments):
         shared = min(len(location), len(assignment.path))
         if shared and location[:shared] == assignment.path[:shared]:
+            if assignment.origin[0] == "search" and shared < len(assignment.path):
+                return ("search", "space")  # a rule between fields
             return (*assignment.origin, *location[shared:])
     return ("base", *location)
 
 
 def _once(found: list[Problem]) -> list[Problem]:
-    """One value of a grid stands for all that are wrong in the same way."""
+    """One value of a grid, or of a range, stands for all that are wrong in the same way."""
     first: dict[tuple[Location, str], Problem] = {}
     for problem in found:
-        place = problem.location[:4] if problem.location[2:3] == ("grid",) else problem.location
+        searched = problem.location[:1] == ("search",)
+        length = 4 if problem.location[2:3] == ("grid",) else 3 if searched else None
+        place = problem.location[:length]
         first.setdefault((place, problem.message), problem)
     return list(first.values())
 
@@ -324,43 +390,3 @@ def _as_written(location: Location, source: Source) -> Location:
     if plain_grid and location[:2] == ("vary", 0):
         return ("vary", *location[3:])
     return location
-
-
-def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    data = dict(data)
-    if isinstance(data.get("base"), dict):
-        data["base"] = _absolute(data["base"], (), folder)
-    vary = data.get("vary")
-    if isinstance(vary, dict):
-        data["vary"] = _absolute_grid(vary, folder)
-    elif isinstance(vary, list):
-        data["vary"] = [_absolute_block(block, folder) for block in vary]
-    return data
-
-
-def _absolute_block(block: Any, folder: Path) -> Any:
-    if not isinstance(block, dict):
-        return block
-    block = dict(block)
-    if isinstance(block.get("set"), dict):
-        block["set"] = _absolute(block["set"], (), folder)
-    if isinstance(block.get("grid"), dict):
-        block["grid"] = _absolute_grid(block["grid"], folder)
-    return block
-
-
-def _absolute_grid(grid: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return {
-        path: [_absolute(value, tuple(path.split(".")), folder) for value in values]
-        if isinstance(values, list)
-        else values
-        for path, values in grid.items()
-    }
-
-
-def _absolute(value: Any, path: tuple[str, ...], folder: Path) -> Any:
-    if isinstance(value, dict):
-        return {key: _absolute(item, (*path, *key.split(".")), folder) for key, item in value.items()}
-    if path in FILE_FIELDS and isinstance(value, str):
-        return os.path.abspath(folder / os.path.expanduser(value))
-    return value

@@ -59,6 +59,19 @@ seeds: 2
 resources: {ranks: 1, cpus_per_rank: 1}
 objectives: {epsilon: 1.0e-3}
 """
+SEARCH = """\
+name: fuzzed
+question: Does anything here break?
+base: {model: {builtin: tracr-reverse}, task: {name: tracr}, method: {name: edge_pruning, steps: 10}}
+search:
+  space:
+    method.target_sparsity: {uniform: [0.5, 0.95]}
+    method.gate_lr: {log: [0.01, 1]}
+    method.gate_samples: {integer: [1, 4]}
+    method.warmup: {choice: [linear, logarithmic]}
+  trials: 8
+  round: 2
+"""
 EXAMPLES = "".join(
     json.dumps({"clean": f"{n} + 1 = <predict>{n}</predict>", "corrupted": "2 + 2 = <predict>4</predict>"})
     + "\n"
@@ -76,7 +89,7 @@ class Kind:
 
 
 def _spec_files() -> list[bytes]:
-    return [SPEC.encode(), yaml.safe_dump(yaml.safe_load(SPEC)).encode()]
+    return [SPEC.encode(), yaml.safe_dump(yaml.safe_load(SPEC)).encode(), SEARCH.encode()]
 
 
 @cache

@@ -12,7 +12,18 @@ from orchestrator.yaml_source import write_yaml
 from tests.run_folders import Runs, point, trial
 from tests.tiny_models import save_tiny
 
-HEAVY = ("torch", "transformers", "deepspeed", "ray", "mlflow", "datasets", "pandas", "matplotlib", "plotly")
+HEAVY = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "ray",
+    "mlflow",
+    "optuna",
+    "datasets",
+    "pandas",
+    "matplotlib",
+    "plotly",
+)
 SWEEP = {
     "name": "q",
     "question": "is it?",
@@ -71,3 +82,12 @@ def test_a_run_with_nothing_to_do(spec: Path, tmp_path: Path) -> None:
     asked = (str(spec), "--runs", str(runs.path))
     assert loaded_by("run", *asked, "--no-report") == []
     assert loaded_by("status", str(runs.path)) == []
+
+
+def test_the_plan_of_a_search(tmp_path: Path) -> None:
+    """What is asked first needs no Optuna."""
+    search = {"space": {"method.gate_lr": {"log": [0.01, 1]}}, "trials": 12}
+    method = {"name": "edge_pruning", "target_sparsity": 0.9}
+    path = tmp_path / "q.yaml"
+    path.write_text(write_yaml({**SWEEP, "vary": [{"set": {"method": method}}], "search": search}))
+    assert loaded_by("plan", str(path), "--runs", str(tmp_path / "runs")) == []

@@ -15,6 +15,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOORS = {
     "ray": {f"orchestrator/cluster/{path.name}" for path in (ROOT / "orchestrator/cluster").glob("*.py")},
     "mlflow": {"orchestrator/tracking/mirror.py"},
+    "optuna": {"orchestrator/search/asking.py"},
     "deepspeed": {"trainers/distributed.py"},
     "click": {
         "orchestrator/circuits/commands.py",

@@ -128,7 +128,7 @@ MISTAKES = {
     "unknown key": (
         HEAD + "resorces: {ranks: 2}\n",
         "q.yaml:7: resorces: unknown key. Did you mean 'resources'? Allowed: base, faults, name, objectives, "
-        "question, resources, seeds, vary",
+        "question, resources, search, seeds, vary",
     ),
     "unknown key in a block": (
         HEAD + "vary:\n- grd: {method.steps: [1]}\n",

@@ -12,6 +12,7 @@ def finished_json(finished: Finished) -> dict[str, Any]:
         "exit_code": finished.exit_code,
         "ran": finished.ran,
         "counts": finished.plan.counts,
+        "unasked": finished.plan.unasked,
         "seconds": finished.seconds,
         "stopped": finished.stopped,
         "reason": finished.reason,
@@ -36,10 +37,8 @@ def finished_text(finished: Finished) -> str:
         if trial.state == "failed" and trial.result is not None:
             reason = headline(trial.result.error)
             lines.append(f"failed {trial.trial_id}: {reason[:200]}")
-    if finished.plan.missing:
-        lines.append(
-            f"{count(len(finished.plan.missing), 'trial')} missing; run the same command again to go on"
-        )
+    if missing := len(finished.plan.missing) + finished.plan.unasked:
+        lines.append(f"{count(missing, 'trial')} missing; run the same command again to go on")
     if finished.plan.counts["failed"]:
         lines.append("To run failed trials again: add --retry-failed")
     if finished.report is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator.cluster.room import amounts
 from orchestrator.planning.estimate import PlanEstimate
 from orchestrator.planning.plan import Plan
+from orchestrator.search.space import Search
 from orchestrator.settings import settings
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.wording import count, duration, percent, significant
@@ -29,6 +30,8 @@ def plan_text(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
     kinds = ", ".join(f"{number} {method}" for method, number in methods.items())
     states = ", ".join(f"{number} {state}" for state, number in plan.counts.items() if number)
     lines += ["", f"trials    {len(plan.trials)} ({kinds}): {states}"]
+    if plan.sweep.search is not None:
+        lines.append(f"search    {_search_line(plan, plan.sweep.search)}")
     lines += [f"points    {plan.points:,}{' at most' * bool(plan.missing)}", *_cost_lines(plan, cost)]
     if upload_bytes is not None:
         lines.append(f"upload    {_size(upload_bytes)} with `submit`: the working directory")
@@ -45,6 +48,8 @@ def plan_json(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
         "question": plan.sweep.question,
         "counts": plan.counts,
         "missing": len(plan.missing),
+        "studies": len(plan.studies),
+        "unasked": plan.unasked,
         "points": plan.points,
         "estimate": {
             "seconds": None if cost.unknown else cost.seconds,
@@ -52,7 +57,7 @@ def plan_json(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
             "trials_unknown": cost.unknown,
             "basis": list(cost.bases),
             "lanes": cost.lanes,
-            "waves": -(-len(plan.missing) // cost.lanes) if cost.lanes else None,
+            "waves": -(-(len(plan.missing) + plan.unasked) // cost.lanes) if cost.lanes else None,
             "nodes": cost.nodes,
             "node_hours": None if cost.unknown else cost.node_hours,
             "memory_bytes_per_rank": cost.memory_bytes,
@@ -85,7 +90,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
-    missing = len(plan.missing)
+    missing = len(plan.missing) + plan.unasked
     if not missing:
         return ["time      nothing is missing"]
     resources = plan.sweep.resources
@@ -115,6 +120,14 @@ def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
     ]
 
 
+def _search_line(plan: Plan, search: Search) -> str:
+    studies = f"{len(plan.studies)} {'study' if len(plan.studies) == 1 else 'studies'}"
+    asked = sum(len(study.questions) for study in plan.studies)
+    rounds = f"{search.sampler}, {search.startup} at first, then {search.round} at a time"
+    state = f"{asked} asked for, {plan.unasked} to come as these end"
+    return f"{studies} of {count(search.trials, 'trial')} ({rounds}): {state}"
+
+
 def _size(number: int | None) -> str:
     if number is None:
         return "unknown"
@@ -126,7 +139,8 @@ def _sweep_lines(sweep: SweepStatus) -> list[str]:
     driver += f" ({sweep.ended})" if sweep.ended else ""
     states = ", ".join(f"{number} {state}" for state, number in sweep.counts.items() if number)
     left = "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
-    lines = [f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}", driver]
+    more = f", {sweep.unasked} not asked for yet" * bool(sweep.unasked)
+    lines = [f"{sweep.name}: {count(len(sweep.trials), 'trial')}: {states}{more}", driver]
     if sweep.own_failures or sweep.machine_failures:
         lost = count(sweep.machine_failures, "attempt")
         lines[-1] += f"; {lost} lost to machines, {sweep.own_failures} failed by themselves"
@@ -149,7 +163,7 @@ def _what_next(sweep: SweepStatus) -> list[str]:
     if sweep.driver:
         do = "resume" if sweep.paused else "pause"
         return ["", f"Next: circuit-sweep report {home} --watch, or {do}, cancel, drain"]
-    if sweep.counts["orphaned"] or sweep.counts["waiting"]:
+    if sweep.counts["orphaned"] or sweep.counts["waiting"] or sweep.unasked:
         return ["", "Next: the same `circuit-sweep run` goes on with what is missing"]
     if sweep.counts["failed"]:
         return ["", "Next: `circuit-sweep run … --retry-failed` runs the failed trials again"]

@@ -26,6 +26,8 @@ from orchestrator.faults import Failure, failures
 from orchestrator.lease import elsewhere
 from orchestrator.observers import Notice, NoticeKind, Observer
 from orchestrator.planning.plan import Plan, PlannedTrial, clear_the_way
+from orchestrator.planning.snapshot import write_trials
+from orchestrator.records.trial_result import read_result
 from orchestrator.wording import count
 from trainers.folder import Folder
 from trainers.result import TrialResult
@@ -90,7 +92,7 @@ def run(
         skipped=len(plan.trials) - len(plan.missing) + relay.elsewhere,
         unfinished=len(launch.left),
         seconds=time.monotonic() - started,
-        stopped=stop.why if launch.left else "",
+        stopped=stop.why if launch.left or stop.text else "",
         reason=stop.text,
     )
 
@@ -107,6 +109,7 @@ class Launch(Observer):
     stop: Stop
     wait: bool
     left: dict[str, PlannedTrial] = field(init=False)
+    trials: dict[str, PlannedTrial] = field(init=False)  # all, with those that studies asked for since
     _supervisor: Supervisor = field(init=False)
     _order: PlanOrder | None = None  # of the present round
     _asked: Control = Control()
@@ -116,6 +119,7 @@ class Launch(Observer):
 
     def __post_init__(self) -> None:
         self.left = {trial.trial_id: trial for trial in self.plan.missing}
+        self.trials = {trial.trial_id: trial for trial in self.plan.trials}
         self._supervisor = Supervisor(self.shift.faults)
         self.stop.poll = self._poll
 
@@ -163,8 +167,10 @@ class Launch(Observer):
         """One Ray Tune run; its own record of it is thrown away."""
         resources, faults, excluded = self.shift.resources, self.shift.faults, self._supervisor.excluded
         # No more lanes than trials, else as many as the cluster takes, now and when nodes join.
-        lanes = min(resources.lanes or len(trials), len(trials))
+        most = len(trials) + sum(study.next_size for study in self.plan.studies)
+        lanes = min(resources.lanes or most, most)
         self._order = PlanOrder(trials, resources, excluded)
+        self._order.asking = any(study.unasked for study in self.plan.studies)
         with tempfile.TemporaryDirectory(prefix="circuit-sweep-") as scratch:
             tune.run(
                 tune.with_parameters(Lane, shift=self.shift),
@@ -208,6 +214,30 @@ class Launch(Observer):
         answer, and all seeds of a learning rate may give it."""
         if result.status == "complete":
             self._supervisor.complete()
+        try:
+            self._ask_on(trial_id)
+        except Exception as error:  # an observer that raises would not be told of the next result
+            self.stop.why = "failing"
+            self.stop.text = f"no more trials could be asked for: {type(error).__name__}: {error}"
+
+    def _ask_on(self, trial_id: str) -> None:
+        """The next round of the trial's studies, when it was the last of its own: the lanes go on with it."""
+        new: dict[str, PlannedTrial] = {}
+        for study in self.plan.studies:
+            if any(question.trial_id == trial_id for question in study.questions):
+                for one in study.go_on(lambda trial_id: read_result(self.runs / "trials" / trial_id)[0]):
+                    if one.trial_id not in self.trials:
+                        new[one.trial_id] = PlannedTrial(one.trial_id, one.trial, "waiting")
+        if not new:
+            return
+        self.trials |= new
+        write_trials(self.runs / self.plan.sweep.name, list(self.trials), self.plan.studies)
+        self.relay.asked(list(new.values()))
+        for trial in new.values():
+            self.left[trial.trial_id] = trial
+            if self._order is not None:
+                self._order.put(trial)
+                self._order.asking = any(study.unasked for study in self.plan.studies)
 
     def _stop_for(self, decision: Decision, failure: Failure) -> None:
         if decision.stop and not self.stop.why:
@@ -257,6 +287,8 @@ class Launch(Observer):
     def _retry_failed(self) -> None:
         again, moved = clear_the_way(self._looked_again(), self.runs, retry_failed=True)
         for trial in again.missing:
+            for study in self.plan.studies:
+                study.forget(trial.trial_id)
             if trial.trial_id in self.relay.ended or trial.trial_id not in self.left:
                 self.left[trial.trial_id] = trial
                 self._history.pop(trial.trial_id, None)

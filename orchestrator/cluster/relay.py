@@ -19,6 +19,7 @@ from trainers.trial import TrialSpec
 
 if TYPE_CHECKING:
     from orchestrator.cluster.rank import Place
+    from orchestrator.planning.plan import PlannedTrial
 
 ERROR_LINES = 40
 ERROR_CHARACTERS = 6000
@@ -33,7 +34,7 @@ class Relay:
     ) -> None:
         self._trials = runs / "trials"
         self._owner = owner
-        self._specs = specs
+        self._specs = dict(specs)
         self.observers = list(observers)
         self.complete = self.failed = self.elsewhere = 0
         self.ended: set[str] = set()
@@ -46,6 +47,11 @@ class Relay:
             return
         self.running.add(trial_id)
         self._tell(lambda observer: observer.on_start(trial_id, self._specs[trial_id]))
+
+    def asked(self, trials: "Sequence[PlannedTrial]") -> None:
+        """A study asks for more trials."""
+        self._specs |= {trial.trial_id: trial.spec for trial in trials}
+        self._tell(lambda observer: observer.on_asked(trials))
 
     def progress(self, trial_id: str, progress: Progress) -> None:
         self._tell(lambda observer: observer.on_progress(trial_id, progress))

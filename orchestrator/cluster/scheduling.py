@@ -65,11 +65,18 @@ class PlanOrder(Searcher):
         self._out: dict[str, PlannedTrial] = {}  # by Tune's id
         self._resources = resources.plain()
         self._excluded = excluded
+        self.asking = False  # what is with Tune now may bring more
 
     def suggest(self, trial_id: str) -> Any:
+        if not self.left:
+            return None
         trial = self._out[trial_id] = self.left.popleft()
         told = {"resources": self._resources, "excluded": sorted(self._excluded)}
         return {"trial_id": trial.trial_id, "spec": trial.spec.plain()} | told
+
+    @property
+    def may_grow(self) -> bool:
+        return bool(self.left) or (self.asking and bool(self._out))
 
     def put(self, trial: PlannedTrial) -> None:
         """Adds a trial, unless Tune has it: one that was given up is still with Tune when it could be
@@ -93,15 +100,15 @@ class PlanOrder(Searcher):
 
 
 class Queue(SearchGenerator):
-    """Is finished whenever no trial is left to hand out: lanes that are out of work then end. It goes on
-    when a trial comes back."""
+    """Is finished whenever no trial is left to hand out, and none that is out may bring more: lanes that are
+    out of work then end. It goes on when a trial comes back."""
 
     def __init__(self, order: PlanOrder, lanes: int) -> None:
         super().__init__(ConcurrencyLimiter(order, max_concurrent=lanes))
         self._order = order
 
     def is_finished(self) -> bool:
-        return self._finished or not self._order.left
+        return self._finished or not self._order.may_grow
 
 
 class Watch(tune.Callback):

@@ -11,6 +11,7 @@ from trainers.trial import TrialSpec
 
 if TYPE_CHECKING:
     from orchestrator.cluster.rank import Place
+    from orchestrator.planning.plan import PlannedTrial
 
 NoticeKind = Literal[
     "started", "waiting", "excluded", "drained", "paused", "resumed", "retried", "stopped", "ended"
@@ -33,6 +34,9 @@ class Observer:
     `on_start` comes again for it, and steps may repeat. `on_result` also comes for a trial that another
     driver ran, without `on_start`.
     """
+
+    def on_asked(self, trials: "Sequence[PlannedTrial]") -> None:
+        """A study asks for trials beyond those of the plan that the sweep was started with."""
 
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
         """A lane has taken the trial."""

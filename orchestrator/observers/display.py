@@ -55,15 +55,17 @@ class Display(Observer):
     def __init__(
         self, plan: Plan, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._names = _names(plan)
+        self._trials = list(plan.trials)
+        self._names = _names(plan.trials)
         self._divergences = {trial.trial_id: _divergence(trial) for trial in plan.missing}
         self._work = {
             trial.trial_id: FIXED_STEPS + trial.spec.method.steps_planned() for trial in plan.missing
         }
         self._work_done = 0.0  # of trials that ended here
-        self._total = len(plan.trials)
+        self._unasked = plan.unasked
+        self._total = len(plan.trials) + plan.unasked
         self._states = {trial.trial_id: trial.state for trial in plan.trials if trial.result is not None}
-        self._todo = len(plan.missing)
+        self._todo = len(plan.missing) + plan.unasked
         self._running: dict[str, Running] = {}
         self._attempts = Counter[str]()  # that failed
         self._told: set[str] = set()  # warnings
@@ -77,6 +79,15 @@ class Display(Observer):
         self._live: Live | None = None
         if self._todo:
             self._begin()
+
+    def on_asked(self, trials: Sequence[PlannedTrial]) -> None:
+        with self._lock:
+            self._trials += trials
+            self._names = _names(self._trials)
+            self._unasked -= len(trials)
+            for trial in trials:
+                self._divergences[trial.trial_id] = _divergence(trial)
+                self._work[trial.trial_id] = FIXED_STEPS + trial.spec.method.steps_planned()
 
     def on_start(self, trial_id: str, spec: TrialSpec) -> None:
         with self._lock:
@@ -210,6 +221,8 @@ class Display(Observer):
         begun = [self._work.get(i, 0) * _share(running.progress) for i, running in self._running.items()]
         done = self._work_done + sum(begun)
         left = sum(self._work.values()) - sum(begun)
+        if self._unasked:
+            left += self._unasked * (FIXED_STEPS + max(t.spec.method.steps_planned() for t in self._trials))
         elapsed = self._clock() - self._first
         if elapsed < 1 or done < 0.03 * (done + left):
             return None
@@ -246,9 +259,9 @@ class Display(Observer):
         return ", ".join(parts) + again
 
 
-def _names(plan: Plan) -> dict[str, str]:
+def _names(trials: Sequence[PlannedTrial]) -> dict[str, str]:
     """What tells a trial from the others of its sweep: `3f2a9c01 reverse edge_pruning seed=3`."""
-    return {trial_id: f"{trial_id[:8]} {name}" for trial_id, name in named(plan.trials).items()}
+    return {trial_id: f"{trial_id[:8]} {name}" for trial_id, name in named(trials).items()}
 
 
 def _divergence(trial: PlannedTrial) -> str:

@@ -40,10 +40,13 @@ class Metrics(Observer):
         ).labels(self._sweep)
         self._at: dict[str, int] = {}  # the last step of trials that ran here
         self._states: dict[str, str] = {}
+        self._unasked = 0
         for state in ("waiting", "running", "complete", "failed"):
             self._trials.labels(self._sweep, state).set(0)
         for trial in plan.trials:  # begun earlier and not running now: it waits, as far as this driver goes
             self._is(trial.trial_id, "waiting" if trial.result is None else trial.state)
+        self._unasked = plan.unasked  # of the waiting ones, those that studies will ask for
+        self._trials.labels(self._sweep, "waiting").inc(plan.unasked)
         try:
             self._server, self._thread = start_http_server(port, LOOPBACK, self._registry)
         except OSError as error:
@@ -89,6 +92,8 @@ class Metrics(Observer):
 
     def _is(self, trial_id: str, state: str) -> None:
         before = self._states.get(trial_id)
+        if before is None and self._unasked:
+            self._unasked, before = self._unasked - 1, "waiting"
         if before is not None:
             self._trials.labels(self._sweep, before).dec()
         self._states[trial_id] = state

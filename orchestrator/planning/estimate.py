@@ -39,7 +39,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PlanEstimate:
-    """Of the trials of a plan that have no result yet.
+    """Of the trials of a plan that have no result yet, and of those that studies will still ask for: these
+    count as the average of the others.
 
     `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
     (as many as fit, if the sweep does not say; no more than trials). `node_hours` count `nodes` for
@@ -81,15 +82,16 @@ def estimate(
     known = [one.seconds for one in each if one.seconds is not None]
     lanes = _lanes(resources, len(each), nodes)
     disk = predicted_disk(plan.missing, runs, earlier, lanes or 1)
+    more = 1 + plan.unasked / max(1, len(each))
     return PlanEstimate(
-        seconds=sum(known),
-        unknown=len(each) - len(known),
+        seconds=sum(known) * more,
+        unknown=round((len(each) - len(known)) * more),
         bases=tuple(sorted({one.basis for one in each})),
         lanes=lanes,
         nodes=1 if nodes is None else len(nodes),
         memory_bytes=max((one.memory_bytes for one in each if one.memory_bytes is not None), default=None),
-        disk_bytes=disk and disk.results,
-        record_bytes=disk and disk.records,
+        disk_bytes=disk and round(disk.results * more),
+        record_bytes=disk and round(disk.records * more),
         checkpoint_bytes=disk and disk.checkpoints,
     )
 

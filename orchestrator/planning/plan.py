@@ -9,6 +9,8 @@ from orchestrator.attempt import Attempt, Owner
 from orchestrator.faults import FAILURES
 from orchestrator.lease import elsewhere
 from orchestrator.records.trial_result import RESULT, read_result
+from orchestrator.search.record import progress_of
+from orchestrator.search.study import Progress
 from orchestrator.sweep import SweepSpec
 from trainers.folder import Folder
 from trainers.result import TrialResult
@@ -46,10 +48,12 @@ class PlannedTrial:
 @dataclass(frozen=True)
 class Plan:
     """Trials of one model and dtype come together, expensive ones first, so that lanes seldom load
-    and end at about the same time."""
+    and end at about the same time. Of a sweep that searches, `trials` are those asked for so far, and
+    `studies` ask for more as they end."""
 
     sweep: SweepSpec
     trials: tuple[PlannedTrial, ...]
+    studies: tuple[Progress, ...] = ()
 
     @property
     def counts(self) -> dict[State, int]:
@@ -62,11 +66,17 @@ class Plan:
         return tuple(trial for trial in self.trials if trial.result is None)
 
     @property
+    def unasked(self) -> int:
+        """Trials that studies will still ask for."""
+        return sum(study.unasked for study in self.studies)
+
+    @property
     def points(self) -> int:
         """Circuits that complete trials have, and the others will have at most."""
-        return sum(
-            trial.spec.method.points_planned() if trial.result is None else len(trial.result.points)
-            for trial in self.trials
+        planned = [trial.spec.method.points_planned() for trial in self.trials]
+        return self.unasked * max(planned, default=0) + sum(
+            most if trial.result is None else len(trial.result.points)
+            for trial, most in zip(self.trials, planned, strict=True)
         )
 
     @property
@@ -88,11 +98,21 @@ class Plan:
 def plan(sweep: SweepSpec, runs: Folder, mine: Owner | None = None) -> Plan:
     """Reads the runs folder and changes nothing. Trials that `mine` runs count as orphaned, not running."""
     begun = set((runs / "trials").names())
-    planned = []
-    for trial_id, spec in sweep.trials_by_id().items():
-        found = look(runs / "trials" / trial_id, runs, mine) if trial_id in begun else ("waiting", None, "")
-        planned.append(PlannedTrial(trial_id, spec, *found))
-    return Plan(sweep, tuple(_ordered(planned)))
+    seen: dict[str, tuple[State, TrialResult | None, str]] = {}
+
+    def found(trial_id: str) -> tuple[State, TrialResult | None, str]:
+        if trial_id not in seen:
+            folder = runs / "trials" / trial_id
+            seen[trial_id] = look(folder, runs, mine) if trial_id in begun else ("waiting", None, "")
+        return seen[trial_id]
+
+    if sweep.search is None:
+        specs, studies = sweep.trials_by_id(), []
+    else:
+        studies = progress_of(sweep, runs / sweep.name, lambda trial_id: found(trial_id)[1])
+        specs = {one.trial_id: one.trial for study in studies for one in study.questions}
+    planned = [PlannedTrial(trial_id, spec, *found(trial_id)) for trial_id, spec in specs.items()]
+    return Plan(sweep, tuple(_ordered(planned)), tuple(studies))
 
 
 def clear_the_way(
@@ -116,6 +136,8 @@ def clear_the_way(
         if why:
             folder = runs / "trials" / trial.trial_id
             moved.append(f"{folder.location}/{_move_aside(folder, why)}")
+            for study in plan.studies:
+                study.forget(trial.trial_id)
             trial = replace(trial, state="waiting", result=None, problem="")
         trials.append(trial)
     return replace(plan, trials=tuple(trials)), moved

@@ -20,6 +20,7 @@ from orchestrator.records.results import Results
 from orchestrator.records.sweep_record import sweeps_in
 from orchestrator.records.trial_record import read_spec
 from orchestrator.records.trial_result import EPSILON, read_result
+from orchestrator.search.record import known_trials
 from orchestrator.sweep import SweepSpec
 from orchestrator.wording import masked
 from trainers.folder import Folder
@@ -174,9 +175,9 @@ class Tracker(Observer):
     def _end(self) -> None:
         mirror = self._connected()
         counts = {"complete": 0.0, "failed": 0.0}
-        for trial in self._sweep.trials():
-            mirror.belongs(trial.trial_id, self._sweep.name)
-            result, _ = read_result(self._runs / "trials" / trial.trial_id)
+        for trial_id in known_trials(self._sweep, self._runs / self._sweep.name):
+            mirror.belongs(trial_id, self._sweep.name)
+            result, _ = read_result(self._runs / "trials" / trial_id)
             if result is not None:
                 counts[result.status] += 1
         mirror.end_parent(self._parent, counts)

@@ -1,0 +1,1 @@
+"""Adaptive search: a study asks for trials in rounds, each from what the earlier rounds found."""
