@@ -20,6 +20,8 @@ tensor is replaced by a `thread` of zeros that runs through every write and ever
 backward then runs after the backward of all its readers, which autograd guarantees along the thread.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,7 @@ class WriterStream:
         self.heads: Tensor | None = None
         self.number = 0  # of masked passes so far
         self.backward = False  # whether one may follow this pass
+        self.recompute = self.again = False  # whether blocks do (recompute.py); whether one does so now
         self.differences = self.gradients = torch.empty(0)
         self._differences, self._gradients, self._reads = Kept(), Kept(), Kept()
         self._lent = Kept(), Kept()  # for writers and residuals of recorded states
@@ -123,17 +126,29 @@ class WriterStream:
         corrupted: WriterStates | None,
         layout: Layout,
         like: Tensor,
+        recompute: bool = False,
     ) -> None:
         """Starts a masked pass over a batch of samples × examples: the examples once per sample of
         gates. `corrupted` holds the examples once, or one value for all of them; None is zero
-        ablation: a cut edge carries zeros.
+        ablation: a cut edge carries zeros. `recompute`: see recompute.py.
         """
         self.layout = self.held = layout
         # May run out of memory: nothing has started.
         self.differences = self._differences.take(layout.shape(1 + len(self.graph.writers)), like)
         self.keep, self.corrupted = keep, corrupted
         self.backward = keep.requires_grad and torch.is_grad_enabled()
+        self.recompute = recompute
         self.number += 1
+
+    @contextmanager
+    def repeated(self, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
+        """In a masked pass's backward: meanwhile a block of it is computed again, with the same gates."""
+        self.layout, self.keep, self.corrupted, self.again = self.held, keep, corrupted, True
+        try:
+            yield
+        finally:
+            self.again = False
+            self.stop()
 
     def stop(self) -> None:
         """Ends the pass, also after an error."""
@@ -152,9 +167,9 @@ class WriterStream:
 
     def read_buffer(self, layer: int) -> Float[Tensor, "blocks readers tokens width"]:
         """Where a layer's readers read in this pass. A pass that a backward follows keeps every layer's."""
-        shape = self.layout.shape(self.graph.readers_per_layer)
-        layers = self.graph.shape.layers if self.backward else 1
-        return self._reads.take((layers, *shape), self.differences)[layer if self.backward else 0]
+        shape, every = self.layout.shape(self.graph.readers_per_layer), self.backward and not self.recompute
+        layers = self.graph.shape.layers if every else 1
+        return self._reads.take((layers, *shape), self.differences)[layer if every else 0]
 
     def rows(self, first: int, count: int) -> Float[Tensor, "blocks count tokens width"]:
         """Where the writes from `first` on go in this pass."""
@@ -164,6 +179,8 @@ class WriterStream:
 
     def write(self, first: int, values: Float[Tensor, "some ... width"]) -> None:
         """Puts writes that need no gradient (the embeddings') into the rows from `first` on."""
+        if self.again:
+            return
         target = self.layout.by_row(self.rows(first, len(values)))
         # Positions' embeddings are one for the batch; some families' MLPs see batch and seq as one.
         given = values.reshape(len(values), -1, *target.shape[-2:])
@@ -179,6 +196,8 @@ class WriterStream:
     ) -> None:
         """Puts left · right + bias into the rows from `first` on, less what was written there in the
         corrupted run: summed by the product itself, which passes over the rows once and rounds once."""
+        if self.again:
+            return
         rows = self.rows(first, len(left))
         start = self.layout.by_row(rows)
         if self.masking and self.corrupted is not None:
@@ -199,6 +218,7 @@ class WriterStream:
 
     def replace_differences(self, differences: Float[Tensor, "writers batch seq width"]) -> None:
         """Between a masked pass and its backward: what the gates' gradients are taken with."""
+        assert not self.recompute, "blocks that are computed again read the differences once more"
         self.held.by_row(self.differences[:, 1:]).copy_(differences.unsqueeze(1))
 
     def gates(self, readers: slice, writers: slice) -> Float[Tensor, "samples readers writers"]:

@@ -35,6 +35,11 @@ class Resources(Spec):
     zero_stage: Literal[0, 1, 2, 3] = Field(
         default=3, description="DeepSpeed ZeRO stage; 3 partitions the weights"
     )
+    recompute_blocks: bool = Field(
+        default=False,
+        description="a backward computes every block's forward again instead of keeping what it left: the "
+        "memory of one layer's activations instead of all layers', a third more time, the same bits",
+    )
     batch_examples: int = Field(
         default=64, ge=1, description="examples per rank and forward pass in evaluation"
     )

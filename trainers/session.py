@@ -157,12 +157,20 @@ class Session:
                 return up_to(self._fixed, batch.clean.shape[1])
 
     def logits(
-        self, batch: Batch, keep: Float[Tensor, "*samples writers readers"], references: References
+        self,
+        batch: Batch,
+        keep: Float[Tensor, "*samples writers readers"],
+        references: References,
+        may_recompute: bool = True,
     ) -> Float[Tensor, "*samples batch scored vocab"]:
-        """The masked model's readout; differentiable in `keep`. Call it inside `engine.run`."""
+        """The masked model's readout; differentiable in `keep`. Call it inside `engine.run`. A backward that
+        the differences are replaced for (see WriterStream) may not compute blocks again."""
         backward = torch.is_grad_enabled() and keep.requires_grad
         self.count(batch, keep.shape[0] if keep.ndim == 3 else 1, backward)
-        logits = self.loaded.model(batch.clean, keep, references.corrupted, batch.positions)
+        recompute = may_recompute and self.resources.recompute_blocks
+        logits = self.loaded.model(
+            batch.clean, keep, references.corrupted, batch.positions, recompute=recompute
+        )
         return self.spec.task.readout(logits, self.loaded)
 
     def count(self, batch: Batch, passes: int, backward: bool = False) -> None:

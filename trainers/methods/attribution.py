@@ -139,7 +139,7 @@ class GradientAttribution(Attribution):
         dtype = torch.promote_types(session.loaded.model.dtype, torch.float32)
         keeps = torch.stack([gates.expand(shape) for gates, _ in runs]).to(device, dtype).requires_grad_()
         counts = torch.stack([counts.expand(shape) for _, counts in runs]).to(device)
-        logits = session.logits(batch, keeps, references)
+        logits = session.logits(batch, keeps, references, may_recompute=differences is None)
         name = self.attributed(session)
         total = (session.measure(name, logits, references, batch) * batch.weight).sum()
         if differences is not None:
