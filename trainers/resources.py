@@ -6,6 +6,10 @@ from pydantic import Field, field_validator
 
 from trainers.spec import Spec
 
+# Of an evaluation's writer states: how many circuits share a forward pass, and how many examples share a
+# batch, at most `batch_examples`. Larger batches are no faster on CPUs.
+SIDE_BY_SIDE_BYTES = 2**27
+REFERENCE_BYTES = {"cpu": 2**28, "cuda": 2**31}
 Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from model_patches.graph import EdgeGraph
 from model_patches.lazy import torch
 from trainers.data import Batch
-from trainers.methods.base import Discovery, Diverged
+from trainers.methods.base import PASS_BYTES, Discovery, Diverged, PlannedPass
 from trainers.methods.ranking import Ranking, top_circuits
 from trainers.metrics import METRICS
 from trainers.progress import Progress
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainers.session import References, Session
-
-PASS_BYTES = 2**27  # of writer states: how many runs share a forward and backward pass
 
 
 class Attribution(Ranking):
@@ -91,6 +89,9 @@ class GradientAttribution(Attribution):
     def num_runs(self, graph: EdgeGraph) -> int:
         """Forward and backward passes per example."""
         raise TypeError(f"{type(self).__name__} does not implement num_runs")
+
+    def passes_planned(self, examples: int) -> tuple[PlannedPass, ...]:
+        return (PlannedPass(self.steps_planned(), None),)
 
     def run(self, graph: EdgeGraph, number: int) -> tuple[Tensor, Tensor]:
         """Of one run: its gates, and what its gradient counts in the score of each edge; float64,

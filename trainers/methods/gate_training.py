@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from model_patches.circuit import Circuit
 from model_patches.lazy import torch
 from trainers.data import batch_order
-from trainers.methods.base import GATE_BINS, Discovery, Diverged, Found, Method
+from trainers.methods.base import GATE_BINS, Discovery, Diverged, Found, Method, PlannedPass
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
 from trainers.methods.schedules import target_at
 from trainers.progress import Progress
@@ -168,6 +168,9 @@ class GateTraining(Method):
     def points_planned(self) -> int:
         ranked = 0 if self.ranking_budgets is None else count_budgets(self.ranking_budgets)
         return self.path_points + max(1, len(self.targets)) + (self.refine_epsilon is not None) + ranked
+
+    def passes_planned(self, examples: int) -> tuple[PlannedPass, ...]:
+        return (PlannedPass(self.gate_samples, min(self.batch_size or examples, examples)),)
 
     def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[Gates, int]]:
         """The gates before the first step, and the steps that making them took. `resumed` says that a
