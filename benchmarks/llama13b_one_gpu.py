@@ -55,9 +55,8 @@ def main() -> None:
     loaded = settle(model.parameters(), device)
     run = Pass(1, asked.batch, asked.seq, recompute=not asked.keep)
     planned = _planned(model, run)
-    print(
-        f"weights {weights / 1e9:.2f} GB; plan: {planned / 1e9:.2f} GB above them, {(weights + planned) / 1e9:.2f} in all"
-    )
+    total = (weights + planned) / 1e9
+    print(f"weights {weights / 1e9:.2f} GB; plan: {planned / 1e9:.2f} GB above them, {total:.2f} in all")
     restart_peak(device)
     log_alpha = torch.full((model.graph.num_edges,), 2.0, device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([log_alpha], lr=0.1)
