@@ -26,7 +26,7 @@ def config(scale: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=32016, num_hidden_layers=40 // scale, num_attention_heads=40 // scale,
         num_key_value_heads=40 // scale, hidden_size=5120 // scale, intermediate_size=13824 // scale,
-        max_position_embeddings=16384, rope_theta=1_000_000,
+        max_position_embeddings=16384,
     )  # fmt: skip
 
 

@@ -42,10 +42,17 @@ class Resources(Spec):
     recompute_blocks: bool = Field(
         default=False,
         description="a backward computes every block's forward again instead of keeping what it left: the "
-        "memory of one layer's activations instead of all layers', a third more time, the same bits",
+        "memory of one layer's activations instead of all layers', about a quarter more time, the same bits",
     )
     batch_examples: int = Field(
         default=64, ge=1, description="examples per rank and forward pass in evaluation"
+    )
+    reference_cache_gib: float = Field(
+        default=0,
+        ge=0,
+        description="host memory of a rank for references of training examples (the full model's logits, the "
+        "corrupted run's writes). Above 0 each example's are made alone, so that having them changes no bit; "
+        "0: made by batch, the last batch's kept",
     )
     checkpoint_seconds: float = Field(default=120, ge=0)
 

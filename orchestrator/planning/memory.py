@@ -56,15 +56,22 @@ def _trial(spec: TrialSpec, resources: Resources, sizes: Sizes, tokens: tuple[in
         scattered = max(scattered, kept_by_autograd(sizes, run) + passing(sizes, run))
         states = recorded(sizes, run.batch, run.seq) if interchange else 0
         lent, fresh = (max(lent, states), fresh) if trains else (lent, max(fresh, states))
+    if spec.method.trains_gates and resources.reference_cache_gib:
+        # Of a batch those that are missing, and all of them put together.
+        lent, fresh = 0, max(fresh, 2 * lent)
+        one = recorded(sizes, 1, tokens[0]) * interchange + tokens[1] * sizes.vocab * sizes.number
+        kept_cache = min(int(resources.reference_cache_gib * 2**30), train * one)
+    else:
+        kept_cache = 0
     if spec.method.trains_gates:
         scattered += trained_gates(sizes, max(run.runs for run in spec.method.passes_planned(train)[:1]))
     run = _evaluation(spec, resources, sizes, tokens, gpu)
     kept = _larger(kept, buffers(sizes, run))
     evaluated = (recorded(sizes, run.batch, run.seq) if interchange else 0) + passing(sizes, run)
     held = sum(kept.values()) + lent
-    if gpu:
+    if gpu:  # the cache is in host memory
         return held + max(scattered + fresh, evaluated)
-    return FIRST_BYTES + held + int(SCATTERED * scattered) + max(fresh, evaluated)
+    return FIRST_BYTES + held + kept_cache + int(SCATTERED * scattered) + max(fresh, evaluated)
 
 
 def _passes(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -189,7 +190,8 @@ class GateTraining(Method):
         path = Path(walk, session.graph)
         path.restore(state or {})
         engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
-        engine.run(session.resume, state or {}, self._indices(session, max(0, start - 1)))
+        earlier = (self._indices(session, step) for step in range(start))
+        engine.run(partial(session.resume, state or {}, self._indices(session, max(0, start - 1)), earlier))
         rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
         step = start
         while not walk.over:
@@ -240,6 +242,8 @@ class GateTraining(Method):
         per_example = session.measure(session.divergence, logits, references, batch).mean(0)
         divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
         pressure, values = self._pressure(gates, edges, writers, step, target)
+        if session.cache.budget:
+            values |= {"reference_hits": session.cache.hit_rate}
         values |= {
             session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size
         }
