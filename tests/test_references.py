@@ -29,6 +29,8 @@ def test_a_hit_and_a_miss_give_the_same_bits(ablation: str, tmp_path: Path) -> N
         with one_rank.working(zero_stage=0, reference_cache_gib=gib) as make:
             found[name] = one_rank.run(make(), tmp_path / name, asked)
     none, some, every = found.values()
+    hits = [one.execution["reference_hits"] for one in (none, some, every)]
+    assert hits[0] == 0 < hits[1] <= hits[2] == pytest.approx(32 / 45), "all but each example's first"
     assert none.status == "complete" and none.points == some.points == every.points
     for circuit in (point.circuit for point in none.points):
         contents = {(tmp_path / name / circuit).read_bytes() for name in ROOM}

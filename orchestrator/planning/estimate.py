@@ -109,19 +109,19 @@ def estimate_trial(
     probed: Mapping[str, Probed] | None = None,
 ) -> Estimate:
     """Measured: the median seconds per planned step of complete trials with the same model, task,
-    method and ranks, times this trial's steps, and their peak memory."""
+    method and ranks, times this trial's steps; the peak memory of those with steps of the same size."""
     steps = max(1, trial.spec.method.steps_planned())
     parameters = parameter_count(trial.spec.model)
     base, told = _memory(trial.spec, resources, parameters)
     alike = [result for result in earlier if _is_alike(result, trial, resources)]
     if alike:
         per_step = statistics.median(result.seconds / _steps_planned(result) for result in alike)
-        peak = max(result.peak_memory_bytes for result in alike)
-        weights = None if parameters is None else _weight_bytes(trial, parameters, resources) + peak
-        beside = 0 if resources.gpus_per_rank else PROCESS_BYTES
-        return Estimate(
-            "measured", per_step * steps, None if weights is None else beside + weights, "measured"
-        )
+        peaks = [result.peak_memory_bytes for result in alike if _takes_alike(result, trial, resources)]
+        if peaks and parameters is not None:
+            beside = 0 if resources.gpus_per_rank else PROCESS_BYTES
+            base = beside + _weight_bytes(trial, parameters, resources) + max(peaks)
+            told = "measured"
+        return Estimate("measured", per_step * steps, base, told)
     if probed and trial.kind in probed:
         return Estimate("probed", probed[trial.kind].seconds(steps), base, told)
     if parameters is None or parameters > TINY_PARAMETERS or resources.gpus_per_rank:
@@ -196,6 +196,14 @@ def _steps_planned(result: TrialResult) -> int:
         return max(1, TrialSpec.parse(result.spec, "result.json").method.steps_planned())
     except SpecError:  # written under an older schema
         return max(1, result.steps)
+
+
+def _takes_alike(result: TrialResult, trial: PlannedTrial, resources: Resources) -> bool:
+    """Of a result that is alike: in memory, too."""
+    method, ran = trial.spec.plain()["method"], result.spec.get("method", {})
+    recomputed = result.execution.get("recompute_blocks", False)
+    steps_alike = all(ran.get(name) == method.get(name) for name in ("batch_size", "gate_samples"))
+    return steps_alike and recomputed == resources.recompute_blocks
 
 
 def _is_alike(result: TrialResult, trial: PlannedTrial, resources: Resources) -> bool:
