@@ -39,6 +39,7 @@ class Architecture:
     # An RMS norm with gain 1 + weight between the attention's output and the residual; how its scale
     # is shared by the heads: projections.share_norm.
     attention_post_norm: str | None = None
+    gated_mlp: bool = False  # down(activation(gate) · up): what it keeps for a backward (footprint.py)
     # The MLP reads what the attention of its layer reads. A name is the config's field that says so.
     parallel_residual: bool | str = False
     # What must hold of a config for this layout; the key is shown to whoever breaks it.
@@ -64,7 +65,7 @@ LLAMA = Architecture(
     attention_norm="input_layernorm", norm="rms",
     query_key_value=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention_output="self_attn.o_proj",
-    mlp_norm="post_attention_layernorm", mlp="mlp",
+    mlp_norm="post_attention_layernorm", mlp="mlp", gated_mlp=True,
     final_norm="model.norm", output_head="lm_head", grouped_heads=True,
 )  # fmt: skip
 

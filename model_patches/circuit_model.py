@@ -12,6 +12,7 @@ from model_patches.architectures import architecture_of, blocks_of, shape_of
 from model_patches.graph import EdgeGraph, Embeddings, OutputBias
 from model_patches.layout import Layout
 from model_patches.patching import patch
+from model_patches.recompute import recomputable
 from model_patches.stream import WriterStates
 
 
@@ -34,6 +35,8 @@ class CircuitModel(nn.Module):
         self.graph = EdgeGraph(shape_of(config, self.architecture), embeddings)
         self.model = model.eval().requires_grad_(False)
         self.stream, self.positions = patch(model, self.architecture, self.graph)
+        for block in self.blocks:
+            recomputable(block, self.stream)
 
     def train(self, mode: bool = True) -> "CircuitModel":
         """Only the gates train: the model stays in eval mode, whatever an engine asks for."""
@@ -107,13 +110,15 @@ class CircuitModel(nn.Module):
         corrupted: WriterStates | None,
         positions: Int[Tensor, "batch scored"] | None = None,
         real: Bool[Tensor, "batch seq"] | None = None,
+        recompute: bool = False,
     ) -> Float[Tensor, "*samples batch scored vocab"]:
         """Logits when edge (w, r) carries `corrupted_w + keep[w, r] · (clean_w − corrupted_w)`.
 
         Several samples of gates run side by side in one pass, each on the whole batch.
         `corrupted=None` is zero ablation (corrupted_w = 0); states whose batch or seq is 1, such as a
         mean over a reference set, serve all examples or positions. Differentiable in `keep`; call
-        backward before the next forward. Always-on embeddings must be 1 in `keep`.
+        backward before the next forward. Always-on embeddings must be 1 in `keep`. With `recompute`
+        the backward computes every block again, which takes less memory and gives the same (recompute.py).
         """
         by_sample = keep if keep.ndim == 3 else keep.unsqueeze(0)
         samples, batch = by_sample.shape[0], tokens.shape[0]
@@ -124,7 +129,7 @@ class CircuitModel(nn.Module):
             assert fits, f"a corrupted run of {found} for tokens {tuple(tokens.shape)}"
         with self._pass():
             layout = self._layout(samples, tokens, positions)
-            self.stream.mask(by_sample, corrupted, layout, self._like)
+            self.stream.mask(by_sample, corrupted, layout, self._like, recompute)
             repeated = [None if x is None else x.repeat(samples, 1) for x in (positions, real)]
             logits = self._logits(tokens.repeat(samples, 1), *repeated)
         return logits.view(samples, batch, *logits.shape[1:]) if keep.ndim == 3 else logits

@@ -24,6 +24,8 @@ alone: the last layer's heads' outputs, its MLP, and the output (`Layout.scored`
 last layer's writers hold nothing that counts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +107,7 @@ class WriterStream:
         self.backward = False  # whether one may follow this pass
         self.differences, self.gradients = torch.empty(0), WriterGradients(graph)
         self._differences, self._reads = Kept(), Kept()
+        self.recompute = self.again = False  # whether blocks do (recompute.py); whether one does so now
         self._lent = Kept(), Kept()  # for writers and residuals of recorded states
         self.lending = False
         self.folded = Kept()  # for a projection's weight with a norm in it
@@ -142,17 +145,29 @@ class WriterStream:
         corrupted: WriterStates | None,
         layout: Layout,
         like: Tensor,
+        recompute: bool = False,
     ) -> None:
         """Starts a masked pass over a batch of samples × examples: the examples once per sample of
         gates. `corrupted` holds the examples once, or one value for all of them; None is zero
-        ablation: a cut edge carries zeros.
+        ablation: a cut edge carries zeros. `recompute`: see recompute.py.
         """
         self.layout = self.held = layout
         # May run out of memory: nothing has started.
         self.differences = self._differences.take(layout.shape(1 + len(self.graph.writers)), like)
         self.keep, self.corrupted = keep, corrupted
         self.backward = keep.requires_grad and torch.is_grad_enabled()
+        self.recompute = recompute
         self.number += 1
+
+    @contextmanager
+    def repeated(self, keep: Tensor, corrupted: WriterStates | None) -> Iterator[None]:
+        """In a masked pass's backward: meanwhile a block of it is computed again, with the same gates."""
+        self.layout, self.keep, self.corrupted, self.again = self.held, keep, corrupted, True
+        try:
+            yield
+        finally:
+            self.again = False
+            self.stop()
 
     def stop(self) -> None:
         """Ends the pass, also after an error."""
@@ -167,9 +182,9 @@ class WriterStream:
 
     def read_buffer(self, layer: int) -> Float[Tensor, "blocks readers tokens width"]:
         """Where a layer's readers read in this pass. A pass that a backward follows keeps every layer's."""
-        shape = self.layout.shape(self.graph.readers_per_layer)
-        layers = self.graph.shape.layers if self.backward else 1
-        return self._reads.take((layers, *shape), self.differences)[layer if self.backward else 0]
+        shape, every = self.layout.shape(self.graph.readers_per_layer), self.backward and not self.recompute
+        layers = self.graph.shape.layers if every else 1
+        return self._reads.take((layers, *shape), self.differences)[layer if every else 0]
 
     def rows(self, first: int, count: int) -> Float[Tensor, "blocks count tokens width"]:
         """Where the writes from `first` on go in this pass."""
@@ -184,6 +199,8 @@ class WriterStream:
         scored: Int[Tensor, " scored"] | None = None,
     ) -> None:
         """Puts writes into the rows from `first` on; of the scored tokens alone, where these are given."""
+        if self.again:
+            return
         if scored is not None:
             writes = values.flatten(1, -2).transpose(0, 1)
             if self.masking and self.corrupted is not None:
@@ -206,6 +223,8 @@ class WriterStream:
     ) -> None:
         """Puts left · right + bias into the rows from `first` on, less what was written there in the
         corrupted run: summed by the product itself, which passes over the rows once and rounds once."""
+        if self.again:
+            return
         rows = self.rows(first, len(left))
         start = self.layout.by_row(rows)
         if self.masking and self.corrupted is not None:
@@ -226,6 +245,7 @@ class WriterStream:
 
     def replace_differences(self, differences: Float[Tensor, "writers batch seq width"]) -> None:
         """Between a masked pass and its backward: what the gates' gradients are taken with."""
+        assert not self.recompute, "blocks that are computed again read the differences once more"
         self.held.by_row(self.differences[:, 1:]).copy_(differences.unsqueeze(1))
 
     def gates(self, readers: slice, writers: slice) -> Float[Tensor, "samples readers writers"]:

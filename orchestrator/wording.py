@@ -128,3 +128,8 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
 def minus(number: str) -> str:
     """A written number with a true minus sign."""
     return f"−{number[1:]}" if number.startswith("-") else number
+
+
+def size(number: int) -> str:
+    """Bytes: `1.5 GiB`, `12 MiB`."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**27 else f"{number / 2**20:.0f} MiB"

@@ -25,9 +25,9 @@ def passes(model: CircuitModel) -> list[Tensor]:
     corrupted = [model.record(CORRUPTED), model.record(CORRUPTED, real), None]
     if config.model_type != "gemma2":  # has a norm after its output bias
         corrupted.append(model.zeros("kept"))
-    for states in corrupted:
+    for states, recompute in [*((states, False) for states in corrupted), (corrupted[0], True)]:
         gates = keep.clone().requires_grad_()
-        logits = model(CLEAN, gates, states, POSITIONS)
+        logits = model(CLEAN, gates, states, POSITIONS, recompute=recompute)
         (gradient,) = torch.autograd.grad(logits.log_softmax(-1).square().sum(), gates)
         found += [logits.detach(), gradient]
     return found

@@ -23,15 +23,12 @@ from trainers.data import Batch
 from trainers.evaluation.intervals import LEVEL, intervals
 from trainers.metrics import METRICS
 from trainers.progress import Progress
+from trainers.resources import REFERENCE_BYTES, SIDE_BY_SIDE_BYTES
 from trainers.session import References, Session
 from trainers.tasks.base import Split
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
-SIDE_BY_SIDE_BYTES = 2**27  # of writer states: how many circuits share a forward pass
-# Of writer states: how many examples share a batch, at most `batch_examples`. Larger batches are no
-# faster on CPUs.
-REFERENCE_BYTES = {"cpu": 2**28, "cuda": 2**31}
 
 
 @dataclass(frozen=True)

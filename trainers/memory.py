@@ -1,6 +1,10 @@
 """How much memory a rank uses, and used at most."""
 
+import ctypes
+import mmap
 import resource
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -37,3 +41,14 @@ def _status(name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"/proc/self/status has no {name}")
+
+
+def settle(weights: Iterable[torch.Tensor], device: torch.device) -> int:
+    """Bytes in use by a model that has just been loaded, such that what comes later is neither hidden in
+    what loading left behind nor mixed with weights that a file maps and nobody has looked at yet."""
+    if device.type != "cuda":
+        for weight in weights:
+            weight.detach().flatten()[:: max(1, mmap.PAGESIZE // weight.element_size())].sum()
+        with suppress(OSError, AttributeError):  # of glibc
+            ctypes.CDLL(None).malloc_trim(0)
+    return in_use(device)

@@ -219,7 +219,7 @@ def load(spec: ModelSpec, ranks: Ranks, zero_stage: int) -> Loaded:
     from model_patches.circuit_model import CircuitModel
     from model_patches.tracr import TracrProgram
     from trainers.distributed import loading
-    from trainers.memory import in_use
+    from trainers.memory import settle
 
     dtype = getattr(torch, spec.dtype)
     program, commit = None, None
@@ -233,7 +233,7 @@ def load(spec: ModelSpec, ranks: Ranks, zero_stage: int) -> Loaded:
     try:
         patched = CircuitModel(model.to(ranks.device))
         assert patched.dtype == dtype, f"loaded as {patched.dtype}, not {dtype}"
-        return Loaded(spec, zero_stage, patched, program, in_use(ranks.device), commit)
+        return Loaded(spec, zero_stage, patched, program, settle(patched.parameters(), ranks.device), commit)
     except (ValueError, AttributeError) as error:
         raise SpecError(f"model: {error}") from None
 

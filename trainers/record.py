@@ -52,6 +52,7 @@ class Recorder:
         self.empty: dict[str, dict[str, float]] = {}
         self.started, self.cpu = time.time(), time.process_time()
         self.trained = False
+        self.reference_hits: float | None = None  # a share; None: no cache
         restart_peak(execution.ranks.device)
         self.last_step, self.last_time, self.passed = 0, self.started, 0
         self.lines: list[str] = []
@@ -130,6 +131,7 @@ class Recorder:
         self, session: Session, discovery: Discovery, points: list[Point], warnings: tuple[str, ...]
     ) -> None:
         task = self.spec.task
+        self.reference_hits = session.cache.hit_rate if session.cache.budget else None
         if self.first and discovery.signed is not None:
             self.check_attempt()
             nothing = torch.zeros_like(session.graph.allowed)
@@ -185,6 +187,9 @@ class Recorder:
             "ranks": self.execution.ranks.world_size,
             "threads": resources.threads,
             "zero_stage": resources.zero_stage,
+            "recompute_blocks": resources.recompute_blocks,
+            "reference_cache_gib": resources.reference_cache_gib,
+            "reference_hits": self.reference_hits,
             "weight_bytes": [int(held) for held in weights],
             "device": str(self.execution.ranks.device),
             "attempt": self.execution.attempt,

@@ -6,6 +6,10 @@ from pydantic import Field, field_validator
 
 from trainers.spec import Spec
 
+# Of an evaluation's writer states: how many circuits share a forward pass, and how many examples share a
+# batch, at most `batch_examples`. Larger batches are no faster on CPUs.
+SIDE_BY_SIDE_BYTES = 2**27
+REFERENCE_BYTES = {"cpu": 2**28, "cuda": 2**31}
 Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 
 
@@ -35,8 +39,20 @@ class Resources(Spec):
     zero_stage: Literal[0, 1, 2, 3] = Field(
         default=3, description="DeepSpeed ZeRO stage; 3 partitions the weights"
     )
+    recompute_blocks: bool = Field(
+        default=False,
+        description="a backward computes every block's forward again instead of keeping what it left: the "
+        "memory of one layer's activations instead of all layers', about a quarter more time, the same bits",
+    )
     batch_examples: int = Field(
         default=64, ge=1, description="examples per rank and forward pass in evaluation"
+    )
+    reference_cache_gib: float = Field(
+        default=0,
+        ge=0,
+        description="host memory of a rank for references of training examples (the full model's logits, the "
+        "corrupted run's writes). Above 0 each example's are made alone, so that having them changes no bit; "
+        "0: made by batch, the last batch's kept",
     )
     checkpoint_seconds: float = Field(default=120, ge=0)
 

@@ -1,6 +1,6 @@
 """Session: what a method works with during one trial."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,13 @@ from trainers.data import Batch, Example
 from trainers.distributed import Engine, Ranks
 from trainers.metrics import METRICS
 from trainers.model import Loaded
+from trainers.references import ReferenceCache, References, joined
 from trainers.resources import Resources
 from trainers.spec import content_id
 from trainers.tasks.base import Dataset, Split
 
 if TYPE_CHECKING:
     from trainers.trial import TrialSpec
-
-
-@dataclass(frozen=True)
-class References:
-    """What a batch is compared with: the full model's readout, and what cut edges carry: the corrupted
-    run's writes, or means that serve every batch, or None for zeros."""
-
-    full: Float[Tensor, "batch scored vocab"]
-    corrupted: WriterStates | None
 
 
 @dataclass
@@ -48,8 +40,10 @@ class Session:
     _spent: Float[Tensor, "2"] = field(init=False, repr=False)
     _remembered: tuple[tuple[int, ...], Batch, References] | None = field(default=None, repr=False)
     _fixed: WriterStates | None = field(default=None, repr=False)
+    cache: ReferenceCache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.cache = ReferenceCache(int(self.resources.reference_cache_gib * 2**30))
         self._spent = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
 
     @cached_property
@@ -113,8 +107,37 @@ class Session:
         key = tuple(indices)
         if self._remembered is None or self._remembered[0] != key:
             batch = self.share([self.examples["train"][i] for i in indices])
-            self._remembered = (key, batch, self.references(batch, lent=True))
+            self._remembered = None  # two batches' need not fit
+            if self.cache.budget:
+                references = self._from_cache(indices, batch)
+            else:
+                references = self.references(batch, lent=True)
+            self._remembered = (key, batch, references)
         return self._remembered[1], self._remembered[2]
+
+    def _from_cache(self, indices: list[int], batch: Batch) -> References:
+        """Each example's references, made alone where they are not at hand: the same bits in every batch."""
+        mine, train = indices[self.ranks.slice(len(indices))], self.examples["train"]
+        mine += [indices[0]] * (len(batch) - len(mine))  # fillers, as in `share`
+        weights = dict(
+            zip(reversed(mine), reversed(batch.weight.tolist()), strict=True)
+        )  # the first's counts
+        wanted = [index for index in weights if index not in self.cache]
+        found: dict[int, References] = {}
+        # Under ZeRO-3 all ranks run the model equally often.
+        for number in range(int(max(self.ranks.gather(len(wanted))))):
+            index = wanted[number] if number < len(wanted) else indices[0]
+            weight = weights[index] if number < len(wanted) else 0.0
+            one = Batch.of([train[index]], [weight], self.ranks.device)
+            made = self.references(one, one_example=True)
+            if number < len(wanted):
+                found[index] = made
+        self.cache.told(len(weights), len(weights) - len(wanted))
+        for index, made in found.items():
+            self.cache.add(index, made)
+        each = [found[index] if index in found else self.cache[index] for index in mine]
+        full, corrupted = joined(each, batch, self.ranks.device)
+        return References(full, self._corrupted(batch, False) if corrupted is None else corrupted)
 
     def share(self, examples: Sequence[Example]) -> Batch:
         """This rank's part of a global batch. A rank without examples gets one of weight 0, so
@@ -133,11 +156,15 @@ class Session:
             yield self.share(examples[start : start + size])
 
     @torch.no_grad()
-    def references(self, batch: Batch, lent: bool = False) -> References:
-        """Runs the model: call it inside `engine.run`. `lent`: see `CircuitModel.record`."""
+    def references(self, batch: Batch, lent: bool = False, one_example: bool = False) -> References:
+        """Runs the model: call it inside `engine.run`. `lent`: see `CircuitModel.record`. `one_example`
+        leaves out what cut edges carry where it is no example's own."""
         full = self.loaded.model.full(batch.clean, batch.positions)
         self.count(batch, 1)
-        return References(self.spec.task.readout(full, self.loaded), self._corrupted(batch, lent))
+        own = not one_example or self.spec.ablation == "interchange"
+        return References(
+            self.spec.task.readout(full, self.loaded), self._corrupted(batch, lent) if own else None
+        )
 
     def _corrupted(self, batch: Batch, lent: bool) -> WriterStates | None:
         """What cut edges carry in this batch. What does not depend on it is made once, at the first."""
@@ -157,12 +184,20 @@ class Session:
                 return up_to(self._fixed, batch.clean.shape[1])
 
     def logits(
-        self, batch: Batch, keep: Float[Tensor, "*samples writers readers"], references: References
+        self,
+        batch: Batch,
+        keep: Float[Tensor, "*samples writers readers"],
+        references: References,
+        may_recompute: bool = True,
     ) -> Float[Tensor, "*samples batch scored vocab"]:
-        """The masked model's readout; differentiable in `keep`. Call it inside `engine.run`."""
+        """The masked model's readout; differentiable in `keep`. Call it inside `engine.run`. A backward that
+        the differences are replaced for (see WriterStream) may not compute blocks again."""
         backward = torch.is_grad_enabled() and keep.requires_grad
         self.count(batch, keep.shape[0] if keep.ndim == 3 else 1, backward)
-        logits = self.loaded.model(batch.clean, keep, references.corrupted, batch.positions)
+        recompute = may_recompute and self.resources.recompute_blocks
+        logits = self.loaded.model(
+            batch.clean, keep, references.corrupted, batch.positions, recompute=recompute
+        )
         return self.spec.task.readout(logits, self.loaded)
 
     def count(self, batch: Batch, passes: int, backward: bool = False) -> None:
@@ -182,14 +217,27 @@ class Session:
         """The cost so far, for a checkpoint."""
         return {"cost": torch.tensor(self.cost(), dtype=torch.float64)}
 
-    def resume(self, state: Mapping[str, Tensor], last: list[int] | None = None) -> None:
+    def resume(
+        self,
+        state: Mapping[str, Tensor],
+        last: list[int] | None = None,
+        earlier: Iterable[list[int]] = (),
+    ) -> None:
         """Goes on counting from a checkpoint as if nothing had come between: what an undisturbed trial has at
-        hand here (means, the references of the `last` step's batch) is made again and not counted again.
+        hand here (means, the references of the `last` step's batch, and what the cache took of `earlier`
+        steps' batches) is made again and not counted again.
 
         Runs the model: call it inside `engine.run`.
         """
         if "cost" not in state:
             return
+        if self.cache.budget:
+            for indices in earlier:
+                if min(
+                    self.ranks.gather(self.cache.closed or len(self.cache) == len(self.examples["train"]))
+                ):
+                    break
+                self.train_batch(indices)
         if last is not None:
             self.train_batch(last)
         else:

@@ -10,7 +10,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.search.space import Search
 from orchestrator.settings import settings
 from orchestrator.status import SweepStatus, TrialStatus
-from orchestrator.wording import count, duration, percent, significant
+from orchestrator.wording import count, duration, percent, significant, size
 from trainers.metrics import METRICS
 
 LINES = 60  # trials listed on a terminal; --json lists all
@@ -61,6 +61,8 @@ def plan_json(plan: Plan, cost: PlanEstimate, upload_bytes: int | None = None) -
             "nodes": cost.nodes,
             "node_hours": None if cost.unknown else cost.node_hours,
             "memory_bytes_per_rank": cost.memory_bytes,
+            "memory": cost.memory_told,
+            "memory_too_much": list(cost.too_much),
             "disk_bytes": cost.disk_bytes,
             "record_bytes": cost.record_bytes,
             "checkpoint_bytes": cost.checkpoint_bytes,
@@ -114,7 +116,7 @@ def _cost_lines(plan: Plan, cost: PlanEstimate) -> list[str]:
         lines.append("time      unknown: no trial of this kind has run here yet (--probe measures)")
     return [
         *lines,
-        f"memory    {_size(cost.memory_bytes)} per rank",
+        *_memory_lines(cost),
         f"disk      {_size(cost.disk_bytes)} for results, {_size(cost.record_bytes)} for report and MLflow, "
         f"{_size(cost.checkpoint_bytes)} while trials run",
     ]
@@ -128,10 +130,17 @@ def _search_line(plan: Plan, search: Search) -> str:
     return f"{studies} of {count(search.trials, 'trial')} ({rounds}): {state}"
 
 
+def _memory_lines(cost: PlanEstimate) -> list[str]:
+    told = f" ({cost.memory_told})" * bool(cost.memory_told)
+    lines = [f"memory    {_size(cost.memory_bytes)} per rank{told}"]
+    if cost.too_much:
+        lines.append(f"          ! {cost.too_much[0]}; what fits:")
+        lines += [f"          {change}" for change in cost.too_much[1:]]
+    return lines
+
+
 def _size(number: int | None) -> str:
-    if number is None:
-        return "unknown"
-    return f"about {number / 2**30:.1f} GiB" if number >= 2**27 else f"about {number / 2**20:.0f} MiB"
+    return "unknown" if number is None else f"about {size(number)}"
 
 
 def _sweep_lines(sweep: SweepStatus) -> list[str]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.cluster.room import Node, fits
+from orchestrator.planning.capacity import room
 from orchestrator.planning.disk import predicted_disk
+from orchestrator.planning.memory import PROCESS_BYTES, fitting, predict
 from orchestrator.planning.plan import Plan, PlannedTrial
 from orchestrator.planning.probe import Probed
-from orchestrator.planning.weights import parameter_count
+from orchestrator.planning.weights import BYTES, parameter_count, sizes
 from orchestrator.records.trial_result import read_result
+from orchestrator.wording import size
 from trainers.folder import Folder
 from trainers.resources import Resources
 from trainers.result import TrialResult
@@ -19,8 +22,6 @@ from trainers.spec import SpecError
 from trainers.trial import TrialSpec
 
 Basis = Literal["measured", "probed", "guessed from the model's size", "unknown"]
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
-PROCESS_BYTES = 600 * 2**20  # a Python process with torch, transformers and DeepSpeed
 # Of a tiny model on a CPU: nearly all of it is the engine's own time.
 TRIAL_SECONDS = 2.0
 STEP_SECONDS = 0.03
@@ -35,6 +36,7 @@ class Estimate:
     basis: Basis
     seconds: float | None
     memory_bytes: int | None
+    memory_told: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class PlanEstimate:
 
     `seconds` is what they take one after another, without the `unknown` ones; divide it by `lanes`
     (as many as fit, if the sweep does not say; no more than trials). `node_hours` count `nodes` for
-    that long. `memory_bytes` is of the largest rank, `disk_bytes` what the results will add,
+    that long. `memory_bytes` is of the largest rank, and `memory_told` says what is in it; `too_much` is what
+    to change where that is more than a rank has. `disk_bytes` what the results will add,
     `record_bytes` what the report and the mirror in MLflow will, and `checkpoint_bytes` what running trials
     take beside that, at most; None is unknown.
     """
@@ -55,6 +58,8 @@ class PlanEstimate:
     lanes: int | None
     nodes: int
     memory_bytes: int | None
+    memory_told: str
+    too_much: tuple[str, ...]
     disk_bytes: int | None
     record_bytes: int | None
     checkpoint_bytes: int | None
@@ -81,6 +86,7 @@ def estimate(
     each = [estimate_trial(trial, resources, earlier, probed or {}) for trial in plan.missing]
     known = [one.seconds for one in each if one.seconds is not None]
     lanes = _lanes(resources, len(each), nodes)
+    largest = max(each, key=lambda one: one.memory_bytes or 0, default=Estimate("unknown", None, None))
     disk = predicted_disk(plan.missing, runs, earlier, lanes or 1)
     more = 1 + plan.unasked / max(1, len(each))
     return PlanEstimate(
@@ -89,7 +95,9 @@ def estimate(
         bases=tuple(sorted({one.basis for one in each})),
         lanes=lanes,
         nodes=1 if nodes is None else len(nodes),
-        memory_bytes=max((one.memory_bytes for one in each if one.memory_bytes is not None), default=None),
+        memory_bytes=largest.memory_bytes,
+        memory_told=largest.memory_told,
+        too_much=_too_much(plan.missing[each.index(largest)], resources, largest, nodes) if each else (),
         disk_bytes=disk and round(disk.results * more),
         record_bytes=disk and round(disk.records * more),
         checkpoint_bytes=disk and disk.checkpoints,
@@ -103,20 +111,58 @@ def estimate_trial(
     probed: Mapping[str, Probed] | None = None,
 ) -> Estimate:
     """Measured: the median seconds per planned step of complete trials with the same model, task,
-    method and ranks, times this trial's steps, and their peak memory."""
+    method and ranks, times this trial's steps; the peak memory of those with steps of the same size."""
     steps = max(1, trial.spec.method.steps_planned())
     parameters = parameter_count(trial.spec.model)
-    base = None if parameters is None else PROCESS_BYTES + _weight_bytes(trial, parameters, resources)
+    base, told = _memory(trial.spec, resources, parameters)
     alike = [result for result in earlier if _is_alike(result, trial, resources)]
     if alike:
         per_step = statistics.median(result.seconds / _steps_planned(result) for result in alike)
-        peak = max(result.peak_memory_bytes for result in alike)
-        return Estimate("measured", per_step * steps, None if base is None else base + peak)
+        peaks = [result.peak_memory_bytes for result in alike if _takes_alike(result, trial, resources)]
+        if peaks and parameters is not None:
+            beside = 0 if resources.gpus_per_rank else PROCESS_BYTES
+            base = beside + _weight_bytes(trial, parameters, resources) + max(peaks)
+            told = "measured"
+        return Estimate("measured", per_step * steps, base, told)
     if probed and trial.kind in probed:
-        return Estimate("probed", probed[trial.kind].seconds(steps), base)
+        return Estimate("probed", probed[trial.kind].seconds(steps), base, told)
     if parameters is None or parameters > TINY_PARAMETERS or resources.gpus_per_rank:
-        return Estimate("unknown", None, base)
-    return Estimate("guessed from the model's size", TRIAL_SECONDS + steps * STEP_SECONDS, base)
+        return Estimate("unknown", None, base, told)
+    return Estimate("guessed from the model's size", TRIAL_SECONDS + steps * STEP_SECONDS, base, told)
+
+
+def _memory(spec: TrialSpec, resources: Resources, parameters: int | None) -> tuple[int | None, str]:
+    """Bytes of a rank, and what is in them."""
+    if parameters is None:
+        return None, ""
+    known, tokens = sizes(spec.model), spec.task.tokens_planned()
+    memory = None if known is None else predict(spec, resources, known, parameters)
+    if memory is None or tokens is None:
+        share = resources.ranks if resources.zero_stage == 3 else 1
+        beside = 0 if resources.gpus_per_rank else PROCESS_BYTES
+        return beside + parameters * BYTES[
+            spec.model.dtype
+        ] // share, "without the trial: its prompts' length is unknown"
+    parts = f"{size(memory.weights)} weights, {size(memory.trial)} for prompts of {tokens[0]} tokens"
+    return memory.total, parts + f", {size(memory.process)} Python" * bool(memory.process)
+
+
+def _too_much(
+    trial: PlannedTrial, resources: Resources, found: Estimate, nodes: Sequence[Node] | None
+) -> tuple[str, ...]:
+    """What to change where a rank takes more than it has; nothing where either is unknown."""
+    limit, parameters, known = (
+        room(resources, nodes),
+        parameter_count(trial.spec.model),
+        sizes(trial.spec.model),
+    )
+    if limit is None or not found.memory_bytes or found.memory_bytes <= limit:
+        return ()
+    if parameters is None or known is None:
+        return (f"more than the {size(limit)} that a rank has",)
+    fits = fitting(trial.spec, resources, known, parameters, lambda asked: room(asked, nodes))
+    told = [f"{change.told} ({size(change.memory.total)})" for change in fits]
+    return (f"more than the {size(limit)} that a rank has", *(told or ["nothing tried here fits"]))
 
 
 def _weight_bytes(trial: PlannedTrial, parameters: int, resources: Resources) -> int:
@@ -152,6 +198,14 @@ def _steps_planned(result: TrialResult) -> int:
         return max(1, TrialSpec.parse(result.spec, "result.json").method.steps_planned())
     except SpecError:  # written under an older schema
         return max(1, result.steps)
+
+
+def _takes_alike(result: TrialResult, trial: PlannedTrial, resources: Resources) -> bool:
+    """Of a result that is alike: in memory, too."""
+    method, ran = trial.spec.plain()["method"], result.spec.get("method", {})
+    recomputed = result.execution.get("recompute_blocks", False)
+    steps_alike = all(ran.get(name) == method.get(name) for name in ("batch_size", "gate_samples"))
+    return steps_alike and recomputed == resources.recompute_blocks
 
 
 def _is_alike(result: TrialResult, trial: PlannedTrial, resources: Resources) -> bool:

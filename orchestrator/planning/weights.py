@@ -2,15 +2,20 @@
 tensor is loaded."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from model_patches.architectures import architecture_of
+from model_patches.footprint import Sizes
 from model_patches.graph import Shape
-from orchestrator.circuits.shape import shape_in
+from orchestrator.circuits.shape import read_config, shape_in
 from trainers.model import ModelSpec
 from trainers.outside import read_json
 from trainers.sources.gguf_file import read_header
 from trainers.sources.weight_header import read_weight_header
 from trainers.spec import SpecError
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 
 
 def parameter_count(model: ModelSpec) -> int | None:
@@ -35,6 +40,40 @@ def graph_size(model: ModelSpec) -> int | None:
     except (SpecError, KeyError, ValueError):
         return None  # the loader says what is wrong with it
     return writers * readers
+
+
+def sizes(model: ModelSpec) -> Sizes | None:
+    """What its passes take memory by; None where the config lacks it, and for a hub model that is not in
+    the cache."""
+    files = model.files()
+    if not files:
+        return None
+    try:
+        config = SimpleNamespace(**_config(files[0]))
+        return Sizes.of(config, architecture_of(str(config.model_type)), BYTES[model.dtype])
+    except (SpecError, AttributeError, KeyError, TypeError, ValueError):
+        return None  # the loader says what is wrong with it
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """With the names of a Hugging Face config; of a GGUF file, as far as its header goes."""
+    if file.name == "config.json":
+        return read_config(file.parent)
+    if file.suffix != ".gguf":
+        return read_json(file)["config"]
+    header = read_header(file)
+    told: dict[str, Any] = {name.partition(".")[2]: value for name, value in header.metadata.items()}
+    heads, width = told["attention.head_count"], told["embedding_length"]
+    return {
+        "model_type": header.model_type,
+        "num_hidden_layers": told["block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": told.get("attention.head_count_kv", heads),
+        "hidden_size": width,
+        "head_dim": told.get("attention.key_length", width // heads),
+        "intermediate_size": told["feed_forward_length"],
+        "vocab_size": header.metadata.get("tokenizer.ggml.tokens"),  # of an array, its length
+    }
 
 
 def _shape(file: Path) -> Shape:

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from model_patches.graph import EdgeGraph
 from model_patches.lazy import torch
 from trainers.data import Batch
-from trainers.methods.base import Discovery, Diverged
+from trainers.methods.base import PASS_BYTES, Discovery, Diverged, PlannedPass
 from trainers.methods.ranking import Ranking, top_circuits
 from trainers.metrics import METRICS
 from trainers.progress import Progress
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainers.session import References, Session
-
-PASS_BYTES = 2**27  # of writer states: how many runs share a forward and backward pass
 
 
 class Attribution(Ranking):
@@ -92,6 +90,9 @@ class GradientAttribution(Attribution):
         """Forward and backward passes per example."""
         raise TypeError(f"{type(self).__name__} does not implement num_runs")
 
+    def passes_planned(self, examples: int) -> tuple[PlannedPass, ...]:
+        return (PlannedPass(self.steps_planned(), None),)
+
     def run(self, graph: EdgeGraph, number: int) -> tuple[Tensor, Tensor]:
         """Of one run: its gates, and what its gradient counts in the score of each edge; float64,
         [writers, readers] or broadcastable to it."""
@@ -139,7 +140,7 @@ class GradientAttribution(Attribution):
         dtype = torch.promote_types(session.loaded.model.dtype, torch.float32)
         keeps = torch.stack([gates.expand(shape) for gates, _ in runs]).to(device, dtype).requires_grad_()
         counts = torch.stack([counts.expand(shape) for _, counts in runs]).to(device)
-        logits = session.logits(batch, keeps, references)
+        logits = session.logits(batch, keeps, references, may_recompute=differences is None)
         name = self.attributed(session)
         total = (session.measure(name, logits, references, batch) * batch.weight).sum()
         if differences is not None:

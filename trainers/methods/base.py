@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 
 GATE_BINS = 20
+# Of writer states: how many of an attribution's runs share a forward and backward pass.
+PASS_BYTES = 2**27
+
+
+class PlannedPass(NamedTuple):
+    """The largest pass of a kind that a backward follows: runs of the examples side by side (of an
+    attribution, as many as PASS_BYTES allow), and examples of all ranks; None: as many as evaluation's."""
+
+    runs: int
+    examples: int | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,11 @@ class Method(Spec):
     def points_planned(self) -> int:
         """At most so many circuits come out of a trial."""
         return 1
+
+    def passes_planned(self, examples: int) -> tuple[PlannedPass, ...]:
+        """What decides a trial's memory, of so many training examples; none where no backward follows."""
+        del examples
+        return ()
 
 
 Returned = TypeVar("Returned")

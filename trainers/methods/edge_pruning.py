@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from trainers.methods.base import told_as
+from trainers.methods.base import PlannedPass, told_as
 from trainers.methods.eap import EdgeAttributionPatching
 from trainers.methods.eap_ig import EapIgInputs
 from trainers.methods.gate_training import GateTraining
@@ -120,6 +120,11 @@ class EdgePruning(GateTraining):
     @property
     def writer_target(self) -> float | None:
         return self.writer_target_sparsity
+
+    def passes_planned(self, examples: int) -> tuple[PlannedPass, ...]:
+        method = {"eap": EdgeAttributionPatching, "eap_ig": EapIgInputs, None: None}[self.warm_start]
+        before = () if method is None else method.parse({}, "").passes_planned(examples)
+        return super().passes_planned(examples) + before
 
     def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[GatedEdges, int]]:
         from trainers.methods.gated_edges import GatedEdges

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field, model_validator
 from model_patches.circuit import Circuit
 from model_patches.lazy import torch
 from trainers.data import batch_order
-from trainers.methods.base import GATE_BINS, Discovery, Diverged, Found, Method
+from trainers.methods.base import GATE_BINS, Discovery, Diverged, Found, Method, PlannedPass
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
 from trainers.methods.schedules import target_at
 from trainers.progress import Progress
@@ -169,6 +170,9 @@ class GateTraining(Method):
         ranked = 0 if self.ranking_budgets is None else count_budgets(self.ranking_budgets)
         return self.path_points + max(1, len(self.targets)) + (self.refine_epsilon is not None) + ranked
 
+    def passes_planned(self, examples: int) -> tuple[PlannedPass, ...]:
+        return (PlannedPass(self.gate_samples, min(self.batch_size or examples, examples)),)
+
     def initial(self, session: Session, resumed: bool) -> Generator[Progress, None, tuple[Gates, int]]:
         """The gates before the first step, and the steps that making them took. `resumed` says that a
         checkpoint holds their values."""
@@ -186,7 +190,8 @@ class GateTraining(Method):
         path = Path(walk, session.graph)
         path.restore(state or {})
         engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
-        engine.run(session.resume, state or {}, self._indices(session, max(0, start - 1)))
+        earlier = (self._indices(session, step) for step in range(start))
+        engine.run(partial(session.resume, state or {}, self._indices(session, max(0, start - 1)), earlier))
         rates = [self.gate_lr] + [self.multiplier_lr] * (len(self._groups(gates)) - 1)
         step = start
         while not walk.over:
@@ -237,6 +242,8 @@ class GateTraining(Method):
         per_example = session.measure(session.divergence, logits, references, batch).mean(0)
         divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
         pressure, values = self._pressure(gates, edges, writers, step, target)
+        if session.cache.budget:
+            values |= {"reference_hits": session.cache.hit_rate}
         values |= {
             session.divergence: float(session.ranks.total(divergence.detach())) / session.ranks.world_size
         }

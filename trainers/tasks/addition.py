@@ -28,6 +28,9 @@ class AdditionTask(TextTask):
     carry: bool = Field(True, description="false: only sums whose last digits make 9 at most")
     three_digits: bool = Field(False, description="also sums of 100 and more")
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 9 * (1 + self.shots), 2
+
     def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
         del loaded
         solved = [self._sum(draw) for _ in range(self.shots)]

@@ -82,6 +82,10 @@ class Task(Spec):
     def examples(self, split: Split, loaded: Loaded) -> list[Example]:
         return self.dataset(loaded).splits[split]
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        """Of the longest prompt, and scored ones of it, for estimates: exact where they are the same for
+        every tokenizer, else those of SmolLM2's; None where only reading the data would tell."""
+
     def metrics(self, model: ModelSpec) -> tuple[str, ...]:
         """Names in METRICS; the first is the divergence that training minimises. Unless a task says
         otherwise, those of a right token against a distractor."""

@@ -49,6 +49,9 @@ class BooleanTask(TextTask):
     )
     depth: int = Field(3, ge=1, le=8, description="operators within operators, at most")
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return (38 if self.prompt == "instruction" else 18 + 17 * self.shots), 1
+
     @model_validator(mode="after")
     def _possible(self) -> "BooleanTask":
         most = _most(self.depth)

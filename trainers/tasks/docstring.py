@@ -55,6 +55,9 @@ class DocstringTask(TextTask):
 
     name: Literal["docstring"] = "docstring"
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 36, 1
+
     def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
         del loaded
         while True:

@@ -48,6 +48,9 @@ class GenderedPronounTask(TextTask):
         len(TEMPLATES), ge=1, le=len(TEMPLATES), description="how many are used; 1 is the published form"
     )
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 15, 1
+
     def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
         del loaded
         while True:

@@ -83,6 +83,9 @@ class GreaterThanTask(TextTask):
     )
     by_digit: bool = Field(False, description="for tokenizers that read digit by digit, such as Llama's")
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 14, 1
+
     @property
     def test_set(self) -> str:
         unlike = ", by digit: not comparable with published figures" if self.by_digit else ""

@@ -34,6 +34,9 @@ class InductionTask(Task):
     validation: int = Field(128, ge=1)
     test: int = Field(512, ge=1)
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return self.period + self.shown, 1
+
     @model_validator(mode="after")
     def _shown_in_part(self) -> "InductionTask":
         if not self.shown < self.period:

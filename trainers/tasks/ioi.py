@@ -48,6 +48,9 @@ class IoiTask(TextTask):
         len(TEMPLATES), ge=1, le=len(TEMPLATES), description="how many are used; 1 is the task IOI-t1"
     )
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return (14 if self.templates == 1 else 20), 1
+
     def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
         del loaded
         while True:

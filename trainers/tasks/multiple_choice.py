@@ -37,6 +37,9 @@ class MultipleChoiceTask(TextTask):
     choices: int = Field(4, ge=2, le=10, description="how many answers are offered")
     corrupted: Literal["symbols", "position", "both"] = "symbols"
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 20 + 3 * self.choices, 1
+
     def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
         del loaded
         letters = ascii_uppercase[: self.choices]

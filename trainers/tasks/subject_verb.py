@@ -39,6 +39,9 @@ class SubjectVerbTask(TextTask):
 
     name: Literal["subject_verb"] = "subject_verb"
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 7, 1
+
     def pairs(self, draw: random.Random, loaded: "Loaded") -> Iterator[Pair]:
         del loaded
         while True:

@@ -36,6 +36,9 @@ class TracrTask(Task):
         "multiplied by this before every metric (published: 1)",
     )
 
+    def tokens_planned(self) -> tuple[int, int] | None:
+        return 6, 5  # at most, of the shipped programs
+
     @property
     def test_set(self) -> str:
         return "domain" if self.logit_scale == 10 else f"domain, logits × {self.logit_scale:g}"
