@@ -109,9 +109,11 @@ def kept_by_autograd(sizes: Sizes, run: Pass) -> int:
     heads = (2 * (query + both) + query) * sizes.head_dim * sizes.number
     moments = 2 * 4 * sizes.readers + 4 * query
     norm = 4 * sizes.width  # the MLP's norm keeps its input in float32
-    mlp = sizes.mlp_kept * sizes.inner * sizes.number
-    layers = 1 if run.recompute else sizes.shape.layers
-    return layers * run.tokens * (heads + moments + norm + mlp)
+    mlp = norm + sizes.mlp_kept * sizes.inner * sizes.number
+    if run.recompute:
+        return run.tokens * (heads + moments + mlp)
+    layers = sizes.shape.layers  # the last one's MLP sees the answers alone
+    return layers * run.tokens * (heads + moments) + ((layers - 1) * run.tokens + run.answers) * mlp
 
 
 def passing(sizes: Sizes, run: Pass) -> int:
