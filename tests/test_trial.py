@@ -259,6 +259,18 @@ def test_a_superseded_attempt_never_writes(tmp_path: Path) -> None:
             assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_the_result_of_a_trial_that_was_given_up_or_cancelled_stays(tmp_path: Path) -> None:
+    """Its ranks may live on for a while, with the number of the last attempt."""
+    with one_rank.working(checkpoint_seconds=0) as make:
+        worker = make()
+        trial = one_rank.write_spec(tmp_path, tracr(EDGE_PRUNING | {"steps": 4}, ablation="zero"))
+        worker.begin(trial.plain(), str(tmp_path), 1)
+        one_rank.advance(worker, 3)
+        (tmp_path / "result.json").write_text("cancelled")
+        one_rank.advance(worker)
+        assert (tmp_path / "result.json").read_text() == "cancelled"
+
+
 def test_a_checkpoint_alone_is_not_written_by_a_superseded_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

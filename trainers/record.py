@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("circuit-sweep", "torch", "transformers", "deepspeed", "ray", "mlflow", "numpy", "safetensors")
 TEST_VALUES = "test_values.safetensors"
+RESULT = "result.json"
 REPORTS = 200  # lines of progress.jsonl that a trial writes, about
 
 
@@ -208,7 +209,9 @@ class Recorder:
             return
         self._flush()
         self.check_attempt()
-        self.folder.write("result.json", result.model_dump_json(indent=1).encode())
+        if self.folder.exists(RESULT):
+            return  # the trial was given up or cancelled while its ranks lived on: that is its result
+        self.folder.write(RESULT, result.model_dump_json(indent=1).encode())
 
     def _flush(self) -> None:
         self.check_attempt()
