@@ -13,7 +13,8 @@ from model_patches.architectures import Architecture, shape_of
 from model_patches.graph import Shape
 
 GATED = 3  # [tokens, inner] that a gated MLP keeps: the gate before and after its activation, and the rest
-SPELLED_OUT = ("gelu_new", "gelu_fast")  # activations in several steps, which keep four
+SPELLED_OUT = "gelu_fast"  # an activation in several steps, which keep four
+SPELLED_OUT_IN_16_BITS = "gelu_new"  # see activations.py
 STEPPED, FUSED = 4, 1
 LOSS = 6  # [answers, vocab] in float32 of a divergence and its backward
 
@@ -42,7 +43,8 @@ class Sizes:
         )
         names = ("hidden_act", "activation_function", "hidden_activation")
         activation = next((told[name] for name in names if told.get(name)), "gelu_new")
-        ungated = STEPPED if activation in SPELLED_OUT else FUSED
+        stepped = activation == SPELLED_OUT or (activation == SPELLED_OUT_IN_16_BITS and number < 4)
+        ungated = STEPPED if stepped else FUSED
         return cls(
             shape, width, told.get("head_dim") or width // shape.query_heads, inner or 4 * width,
             getattr(config, "vocab_size"), number, GATED if architecture.gated_mlp else ungated,  # noqa: B009

@@ -11,6 +11,7 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from model_patches.activations import fuse_activations
 from model_patches.architectures import Architecture, blocks_of
 from model_patches.graph import EdgeGraph
 from model_patches.projections import HeadReader, HeadWriter, attention_readers, share_norm
@@ -38,6 +39,7 @@ def patch(
         _hook_embedding(model.get_submodule(path), stream, writer)
     for layer, block in enumerate(blocks_of(model, architecture)):
         _patch_attention(block, architecture, stream, layer)
+        fuse_activations(block, stream)
         mlp_norm, mlp = (block.get_submodule(path) for path in (architecture.mlp_norm, architecture.mlp))
         _hook_mlp_norm(mlp_norm, stream, layer, shared=architecture.mlp_norm == architecture.attention_norm)
         _hook_mlp(mlp, stream, graph.first_head(layer) + graph.shape.query_heads)

@@ -325,7 +325,8 @@ def test_the_ends_of_every_curve(kind: str, models: dict[str, Loaded], ranks: Ra
         assert list(full) == list(kept) == list(nothing) == list(session.metrics)
         assert full[session.divergence] == pytest.approx(0, abs=1e-12)
         for name in full:
-            assert kept[name] == pytest.approx(full[name], abs=1e-8)
+            # Hugging Face's RMS norms round to float32 whatever the dtype; folded into q, k and v they don't.
+            assert kept[name] == pytest.approx(full[name], abs=1e-6)
         assert nothing[session.divergence] > 1e-3
     session.close()
 
