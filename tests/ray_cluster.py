@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from ray._private.authentication_test_utils import reset_auth_token_state
 
 CPUS = 2
 HEAD_HOST = "127.0.0.2"
@@ -51,6 +52,8 @@ def ray_environment() -> Iterator[dict[str, str]]:
 def ray_of_our_own() -> Iterator[None]:
     """Connects this process to a Ray of its own; `launch.run` uses it, as it is there already."""
     with ray_environment():
+        # Ray keeps the token it read first. Its servers would read this home's, and never come up.
+        reset_auth_token_state()
         ray.init(
             address="local",
             num_cpus=CPUS,
