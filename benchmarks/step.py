@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from model_patches import gates
 from model_patches.circuit_model import CircuitModel
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from trainers.memory import in_use, peak, restart_peak
 
 

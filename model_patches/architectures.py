@@ -45,6 +45,11 @@ class Architecture:
     # What must hold of a config for this layout; the key is shown to whoever breaks it.
     requires: dict[str, Callable[[Any], bool]] = field(default_factory=dict)
 
+    @property
+    def shared_norm(self) -> bool:
+        """Whether one norm serves the attention and the MLP of a layer."""
+        return self.mlp_norm == self.attention_norm
+
 
 CAUSAL: dict[str, Callable[[Any], bool]] = {
     "use_bidirectional_attention is not true": lambda config: not config.use_bidirectional_attention,

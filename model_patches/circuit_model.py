@@ -13,7 +13,7 @@ from model_patches.graph import EdgeGraph, Embeddings, OutputBias
 from model_patches.layout import Layout
 from model_patches.patching import patch
 from model_patches.recompute import recomputable
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 
 
 class CircuitModel(nn.Module):
@@ -73,7 +73,7 @@ class CircuitModel(nn.Module):
         the system at every step."""
         with self._pass():
             self.stream.record(self._layout(1, corrupted, positions), self._like, lent)
-            self._logits(corrupted, corrupted.new_zeros(len(corrupted), 1), real)
+            self._logits(corrupted, corrupted.new_zeros(len(corrupted), 0), real)  # no logits are wanted
             return self.stream.states()
 
     @torch.no_grad()

@@ -31,6 +31,7 @@ class Sizes:
     vocab: int
     number: int
     mlp_kept: int
+    shared_norm: bool = False  # of attention and MLP, which then reads at every token
 
     @classmethod
     def of(cls, config: object, architecture: Architecture, number: int) -> "Sizes":
@@ -48,6 +49,7 @@ class Sizes:
         return cls(
             shape, width, told.get("head_dim") or width // shape.query_heads, inner or 4 * width,
             getattr(config, "vocab_size"), number, GATED if architecture.gated_mlp else ungated,  # noqa: B009
+            architecture.shared_norm,
         )  # fmt: skip
 
     @property
@@ -82,16 +84,23 @@ class Pass:
     def answers(self) -> int:
         return self.samples * self.batch * self.scored
 
+    @property
+    def apart(self) -> int:
+        """Tokens that have a buffer of their own: see Layout.of."""
+        return self.answers if 2 * self.scored <= self.seq else 0
+
 
 def buffers(sizes: Sizes, run: Pass) -> dict[str, int]:
     """What the stream keeps from pass to pass: see WriterStream."""
     writers, _ = sizes.shape.size
-    row = run.tokens * sizes.width * sizes.number
+    of_last, number = sizes.shape.query_heads + 1, sizes.width * sizes.number
+    everywhere, apart = run.tokens * number, run.apart * number
     every = run.backward and not run.recompute
     return {
-        "differences": (1 + writers) * row,
-        "gradients": writers * row if run.backward else 0,
-        "reads": (sizes.shape.layers if every else 1) * sizes.readers * row,
+        "differences": (1 + writers - (of_last if apart else 0)) * everywhere + (1 + writers) * apart,
+        "gradients": writers * (everywhere + apart) if run.backward else 0,
+        "reads": (sizes.shape.layers if every else 1) * sizes.readers * everywhere
+        + (sizes.shape.query_heads + (not sizes.shared_norm)) * apart,
     }
 
 

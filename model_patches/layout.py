@@ -23,8 +23,8 @@ class Layout:
     batch: int
     seq: int
     width: int
-    # The tokens whose logits are wanted, ascending, among samples × batch × seq; None is all of them. What
-    # only the output reads (the last layer's heads and MLP) is computed at these alone.
+    # The tokens whose logits are wanted, ascending, among samples × batch × seq, where they are few; None is
+    # all of them. See `WriterStream` for what is computed at these alone.
     scored: Int[Tensor, " scored"] | None = None
 
     @classmethod
@@ -34,7 +34,7 @@ class Layout:
         """Of a pass over `tokens` once per sample of gates; positions [batch, scored] are those wanted."""
         batch, seq = tokens.shape
         scored = None
-        if positions is not None and positions.shape[1] < seq:
+        if positions is not None and 2 * positions.shape[1] <= seq:  # memory of their own pays for few
             rows = torch.arange(samples * batch, device=positions.device).unsqueeze(1)
             scored = (rows * seq + positions.repeat(samples, 1)).unique()
         return cls(samples, batch, seq, width, scored)
@@ -95,34 +95,41 @@ class Layout:
         else:
             target += torch.bmm(left, right).view(target.shape)
 
+    @property
+    def of_scored(self) -> "Layout":
+        """The scored tokens as a pass of their own: every token an example. All samples have as many."""
+        assert self.scored is not None, "some tokens are scored"
+        return Layout(self.samples, len(self.scored) // self.samples, 1, self.width)
+
     def take(
-        self, buffer: Float[Tensor, "blocks rows tokens size"], tokens: Int[Tensor, " some"]
-    ) -> Float[Tensor, "some rows size"]:
-        """A copy of some tokens' rows."""
-        return buffer.transpose(1, 2)[tokens // self.tokens, tokens % self.tokens]
+        self, buffer: Float[Tensor, "blocks rows tokens size"]
+    ) -> Float[Tensor, "scored_blocks rows scored_tokens size"]:
+        """A copy of the scored tokens' rows, as `of_scored` lays them out."""
+        taken, to = buffer.transpose(1, 2)[self._places], self.of_scored
+        return taken.view(to.blocks, to.tokens, *taken.shape[1:]).transpose(1, 2)
 
     def put(
         self,
         buffer: Float[Tensor, "blocks rows tokens size"],
-        tokens: Int[Tensor, " some"],
-        values: Float[Tensor, "some rows size"],
+        values: Float[Tensor, "scored_blocks rows scored_tokens size"],
     ) -> None:
-        """Overwrites some tokens' rows."""
-        buffer.transpose(1, 2)[tokens // self.tokens, tokens % self.tokens] = values
+        """Overwrites the scored tokens' rows."""
+        buffer.transpose(1, 2)[self._places] = values.transpose(1, 2).flatten(0, 1)
 
     def of_run(
-        self, values: Float[Tensor, "rows batch seq size"], tokens: Int[Tensor, " some"]
-    ) -> Float[Tensor, "some rows size"]:
-        """Some tokens' rows of a run's states; their batch and seq may be 1."""
+        self, values: Float[Tensor, "rows batch seq width"]
+    ) -> Float[Tensor, "rows scored_of_a_sample 1 width"]:
+        """A run's states at the scored tokens; their batch and seq may be 1."""
+        assert self.scored is not None, "some tokens are scored"
         batch, seq = values.shape[1:3]
-        example, place = tokens // self.seq % self.batch, tokens % self.seq
-        return values[:, example * (batch > 1), place * (seq > 1)].transpose(0, 1)
+        tokens = self.scored[: self.of_scored.batch]
+        return values[:, tokens // self.seq * (batch > 1), tokens % self.seq * (seq > 1)].unsqueeze(2)
 
-    def by_token(
-        self, gates: Float[Tensor, "samples readers writers"], tokens: Int[Tensor, " some"]
-    ) -> Float[Tensor, "some readers writers"]:
-        """Each token's gates."""
-        return gates[tokens // (self.batch * self.seq)]
+    @property
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Of the scored tokens: their blocks, and where in these they are."""
+        assert self.scored is not None, "some tokens are scored"
+        return self.scored // self.tokens, self.scored % self.tokens
 
     def by_block(
         self, gates: Float[Tensor, "samples readers writers"]

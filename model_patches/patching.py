@@ -41,7 +41,7 @@ def patch(
         _patch_attention(block, architecture, stream, layer)
         fuse_activations(block, stream)
         mlp_norm, mlp = (block.get_submodule(path) for path in (architecture.mlp_norm, architecture.mlp))
-        _hook_mlp_norm(mlp_norm, stream, layer, shared=architecture.mlp_norm == architecture.attention_norm)
+        _hook_mlp_norm(mlp_norm, stream, layer, architecture.shared_norm)
         _hook_mlp(mlp, stream, graph.first_head(layer) + graph.shape.query_heads)
     _hook_final_norm(model.get_submodule(architecture.final_norm), stream)
     _hook_output_head(model.get_submodule(architecture.output_head), positions)
@@ -72,7 +72,6 @@ def _patch_attention(
     for path, own in zip(paths, readers, strict=True):
         _swap(block, path, lambda linear, own=own: HeadReader(linear, stream, own, by_head))
     first, post_norm = stream.graph.first_head(layer), architecture.attention_post_norm
-    shared = architecture.mlp_norm == architecture.attention_norm
     _swap(
         block,
         architecture.attention_output,
@@ -83,7 +82,7 @@ def _patch_attention(
 
     def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if stream.masking:
-            read_layer(stream, layer, inputs[0])
+            read_layer(stream, layer, inputs[0], mlp_everywhere=architecture.shared_norm)
 
     def after(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if stream.reads is None:
@@ -91,7 +90,7 @@ def _patch_attention(
         stream.reads.fold(norm, architecture.norm)
         # The attention's own code wants [batch, seq, width]; its projections look at the reads. An MLP
         # that shares this norm has its own read, normed.
-        return output if shared else stream.token
+        return output if architecture.shared_norm else stream.token
 
     norm.register_forward_pre_hook(before)
     norm.register_forward_hook(after)
@@ -106,7 +105,7 @@ def _hook_mlp_norm(norm: nn.Module, stream: WriterStream, layer: int, shared: bo
         if scored is not None:
             stream.spread = residual.shape
         if stream.masking:
-            return (read_mlp(stream, layer, residual, scored),)
+            return (read_mlp(stream, layer, residual),)
         if scored is None:
             return None
         return (residual.flatten(0, -2)[scored].view(*[1] * (residual.ndim - 2), len(scored), -1),)
@@ -132,7 +131,7 @@ def _hook_post_norm(norm: nn.Module, stream: WriterStream, first: int) -> None:
         writes = share_norm(heads, inputs[0], output, norm)
         if stream.masking:
             return write_through(writes, stream, first)
-        stream.write(first, writes)
+        stream.write(first, stream.wanted(first, writes))
         return None
 
     norm.register_forward_hook(hook)
@@ -140,14 +139,13 @@ def _hook_post_norm(norm: nn.Module, stream: WriterStream, first: int) -> None:
 
 def _hook_mlp(mlp: nn.Module, stream: WriterStream, writer: int) -> None:
     def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        scored = None if stream.spread is None else stream.layout.scored
-        write = output.unsqueeze(0)
-        thread = write_through(write, stream, writer, scored) if stream.masking else None
-        if stream.recorded is not None:
-            stream.write(writer, write, scored)
-        if stream.spread is not None and thread is None:
-            thread = output.new_zeros(stream.spread)
-            thread.flatten(0, -2)[scored] = output.flatten(0, -2)
+        write, spread = output.unsqueeze(0), stream.spread
+        thread = write_through(write, stream, writer) if stream.masking else None
+        if stream.recording:
+            stream.write(writer, write if spread is not None else stream.wanted(writer, write))
+        if spread is not None and thread is None:
+            thread = output.new_zeros(spread)
+            thread.flatten(0, -2)[stream.layout.scored] = output.flatten(0, -2)
         stream.spread = None
         return thread
 

@@ -112,14 +112,17 @@ class HeadWriter(Projection):
             heads: Tensor = _ProjectHeads.apply(x, self).view(self.num_heads, *x.shape[:2], -1)  # type: ignore[union-attr]
             stream.heads = heads
             return heads.sum(0)
-        if stream.recorded is not None:
-            if self.normed:
-                stream.heads = self.writes(x).view(self.num_heads, *x.shape[:2], -1)
-            else:
-                _write_heads(x, self)
-            if self.bias is not None:
-                stream.bias_shares[self.first] = self.bias / self.num_heads
-        return self.plain(x)
+        if not stream.recording:
+            return self.plain(x)
+        if self.bias is not None:
+            stream.bias_shares[self.first] = self.bias / self.num_heads
+        if self.normed:
+            stream.heads = self.writes(x).view(self.num_heads, *x.shape[:2], -1)
+            return self.plain(x)
+        _write_heads(x, self)
+        if stream.scored(self.first) is not None:
+            return self.plain(x)
+        return stream.home(self.first).sum(self.first, self.num_heads).view(*x.shape[:2], -1)
 
     def gradient(self, by_head: Float[Tensor, "heads batch_seq width"]) -> Float[Tensor, "batch_seq inner"]:
         """With respect to the input, from that of the heads' outputs."""
@@ -127,15 +130,11 @@ class HeadWriter(Projection):
 
 
 def _write_heads(x: Float[Tensor, "batch seq inner"], module: HeadWriter) -> None:
-    """Puts what all heads write straight into the stream's buffer."""
-    stream = module.stream
-    scored = stream.scored(module.first)
-    if scored is not None:
-        stream.write(module.first, module.writes(x.flatten(0, 1)[scored].unsqueeze(0)), scored)
-        return
-    heads = x.unflatten(-1, (module.num_heads, -1)).flatten(0, 1).transpose(0, 1)
+    """Puts what all heads write, at the tokens where it is wanted, straight into the stream's buffer."""
+    inputs = module.stream.wanted(module.first, x.unsqueeze(0))[0].flatten(0, -2)
+    heads = inputs.unflatten(-1, (module.num_heads, -1)).transpose(0, 1)
     share = None if module.bias is None else module.bias / module.num_heads
-    stream.write_product(module.first, heads, module.head_weights(), share)
+    module.stream.write_product(module.first, heads, module.head_weights(), share)
 
 
 class _WriteHeads(Function):
@@ -144,7 +143,7 @@ class _WriteHeads(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: HeadWriter) -> Tensor:
         ctx.module, ctx.number, ctx.shape = module, module.stream.number, x.shape
-        ctx.scored = module.stream.scored(module.first)
+        ctx.scored, ctx.buffer = module.stream.scored(module.first), module.stream.home(module.first)
         _write_heads(x, module)
         return x.new_zeros(()).expand(*x.shape[:2], module.stream.layout.width)
 
@@ -155,7 +154,7 @@ class _WriteHeads(Function):
         module: HeadWriter = ctx.module
         assert ctx.number == module.stream.number, "the backward of a pass comes before the next masked pass"
         rows = slice(module.first, module.first + module.num_heads)
-        by_input = module.gradient(module.stream.gradients.of(rows, ctx.scored))
+        by_input = module.gradient(ctx.buffer.gradients.of(rows))
         if ctx.scored is None:
             return by_input.view(ctx.shape), None
         spread = by_input.new_zeros(ctx.shape)

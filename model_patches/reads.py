@@ -1,12 +1,13 @@
 """LayerReads: what the readers of one layer read, and the projections of its heads.
 
-All readers of a layer read the writers before it in one product, into a buffer [blocks, readers, tokens,
-width]: the queries, keys and values, and last the MLP, which adds its own layer's heads once these have
-written. The backward needs the heads' reads once more, for the norm's share, and turns the buffer into its
-own gradient where it lies, so a pass has one backward. The MLP's gradient waits there for the heads'.
+Readers that read at the same tokens read the writers before them in one product, into memory [blocks,
+readers, tokens, width]: the queries, keys and values, and last the MLP, which adds its own layer's heads once
+these have written. The backward needs the heads' reads once more, for the norm's share, and turns them into
+their own gradient where they lie, so a pass has one backward. The MLP's gradient waits there for the heads'.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,34 +17,51 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from model_patches.architectures import NormKind
+from model_patches.buffer import WriterBuffer
 from model_patches.norms import FoldedNorm
 from model_patches.stream import WriterStream
 
 
-class LayerReads:
-    """The reads of one layer in one pass. Autograd sees a token of zeros instead of the buffer: each
-    projection and the MLP's read depend on it, so that the backward of the mixing runs after theirs."""
+@dataclass
+class Reads:
+    """Readers of a layer that read at the same tokens: some heads' queries, keys or values, a range among the
+    layer's, and perhaps its MLP."""
 
-    def __init__(self, stream: WriterStream, layer: int) -> None:
-        self.layout = stream.layout
-        self.values = stream.read_buffer(layer)
-        self.norm: FoldedNorm | None = None
-        self.mean: Float[Tensor, "blocks readers tokens 1"] | None = None
-        self.scale: Float[Tensor, "blocks readers tokens 1"] | None = None
-        self.turned = 0  # readers whose values are gradients by now
+    buffer: WriterBuffer
+    heads: range
+    mlp: bool
+    values: Float[Tensor, "blocks readers tokens width"]
+    scored: Int[Tensor, " scored"] | None  # the tokens, where it is not all of them
+    mean: Float[Tensor, "blocks readers tokens 1"] | None = None
+    scale: Float[Tensor, "blocks readers tokens 1"] | None = None
+    turned: int = field(default=0, init=False)  # readers whose values are gradients by now
 
-    def fold(self, norm: Any, kind: NormKind) -> None:
-        """Call it in the norm's forward."""
-        self.norm = FoldedNorm.of(norm, kind)
-        if self.norm is not None:
-            self.mean, self.scale = self.norm.moments(self.values)
+    def gates(
+        self, of_layer: Float[Tensor, "samples readers writers"]
+    ) -> Float[Tensor, "samples some writers"]:
+        heads = of_layer[:, self.heads.start : self.heads.stop]
+        return torch.cat([heads, of_layer[:, -1:]], 1) if self.mlp else heads
+
+    def own(self, readers: slice) -> tuple[slice, slice]:
+        """Those of a layer's readers that are here: their places here, and among `readers`."""
+        start, stop = max(readers.start, self.heads.start), min(readers.stop, self.heads.stop)
+        stop = max(start, stop)
+        here = slice(start - self.heads.start, stop - self.heads.start)
+        return here, slice(start - readers.start, stop - readers.start)
 
     def project(
-        self, readers: slice, weights: Float[Tensor, "heads width inner"]
+        self, readers: slice, weights: Float[Tensor, "heads width inner"], tokens: int
     ) -> Float[Tensor, "heads batch_seq inner"]:
-        """norm(reads) · W but for the norm's shift, from the folded weights of the heads."""
-        projected = torch.bmm(self.layout.read(self.values[:, readers]), weights)
-        return projected if self.scale is None else projected.mul_(self.layout.read(self.scale[:, readers]))
+        """norm(reads) · W but for the norm's shift, from the folded weights of the heads; 0 elsewhere."""
+        layout = self.buffer.layout
+        projected = torch.bmm(layout.read(self.values[:, readers]), weights)
+        if self.scale is not None:
+            projected.mul_(layout.read(self.scale[:, readers]))
+        if self.scored is None:
+            return projected
+        spread = projected.new_zeros(len(projected), tokens, projected.shape[2])
+        spread[:, self.scored] = projected
+        return spread
 
     def turn(
         self,
@@ -54,50 +72,113 @@ class LayerReads:
     ) -> None:
         """Puts the gradient of some reads into their place, from that of what `project` gave with the same
         weights."""
-        values = self.values[:, readers]
+        if self.scored is not None:
+            projected, gradient = projected[:, self.scored], gradient[:, self.scored]
+        layout, values = self.buffer.layout, self.values[:, readers]
         self.turned += len(gradient)
         assert self.turned <= self.values.shape[1], "a pass has one backward"
         if self.scale is None:
-            self.layout.write_product(values, gradient, weights.transpose(1, 2))
+            layout.write_product(values, gradient, weights.transpose(1, 2))
             return
         scale = self.scale[:, readers]
         # x · scale by x: what the scale takes part in goes along x − mean.
         along = (gradient * projected).sum(-1, keepdim=True, dtype=scale.dtype)
-        along = self._by_block(along) * scale.square() / -values.shape[-1]
+        along = _by_block(along, self.buffer) * scale.square() / -values.shape[-1]
         if self.mean is None:
             values *= along
         else:
             torch.addcmul(-along * self.mean[:, readers], values, along, out=values)
-        scaled = gradient * self.layout.read(scale)
-        self.layout.add_product(values, scaled.to(values.dtype), weights.transpose(1, 2))
-
-    def _by_block(self, values: Float[Tensor, "heads batch_seq 1"]) -> Float[Tensor, "blocks heads tokens 1"]:
-        layout = self.layout
-        if layout.tokens == 1:
-            return values.transpose(0, 1).unsqueeze(2)
-        return values.view(len(values), layout.samples, -1, 1).transpose(0, 1)
+        scaled = gradient * layout.read(scale)
+        layout.add_product(values, scaled.to(values.dtype), weights.transpose(1, 2))
 
 
-def read_layer(stream: WriterStream, layer: int, thread: Float[Tensor, "batch seq width"]) -> None:
+class LayerReads:
+    """The reads of one layer in one pass: of all readers, or first of those that read at the scored tokens
+    alone, then of the others. Autograd sees a token of zeros instead of the memory: each projection and the
+    MLP's read depend on it, so that the backward of the mixing runs after theirs."""
+
+    def __init__(self, stream: WriterStream, layer: int, mlp_everywhere: bool) -> None:
+        self.tokens = len(stream.masked[0].values) * stream.masked[0].layout.tokens
+        self.norm: FoldedNorm | None = None
+        graph, (everywhere, at_scored) = stream.graph, stream.masked
+        heads, queries = graph.readers_per_layer - 1, graph.shape.query_heads
+        scored = stream.scored(graph.first_head(layer))
+        memory = stream.read_memory(layer)
+        if scored is None:
+            self.parts = [Reads(everywhere, range(heads), True, memory, None)]
+            return
+        shape = at_scored.layout.shape(queries + (not mlp_everywhere))
+        of_scored = at_scored.reads.take(shape, memory)
+        shape = everywhere.layout.shape(heads - queries + mlp_everywhere)
+        of_all = memory.flatten()[: torch.Size(shape).numel()].view(shape)
+        self.parts = [
+            Reads(at_scored, range(queries), not mlp_everywhere, of_scored, scored),
+            Reads(everywhere, range(queries, heads), mlp_everywhere, of_all, None),
+        ]
+
+    @property
+    def of_mlp(self) -> Reads:
+        return next(part for part in self.parts if part.mlp)
+
+    def fold(self, norm: Any, kind: NormKind) -> None:
+        """Call it in the norm's forward."""
+        self.norm = FoldedNorm.of(norm, kind)
+        if self.norm is not None:
+            for part in self.parts:
+                part.mean, part.scale = self.norm.moments(part.values)
+
+    def project(
+        self, readers: slice, weights: Float[Tensor, "heads width inner"]
+    ) -> Float[Tensor, "heads batch_seq inner"]:
+        found = []
+        for part in self.parts:
+            here, among = part.own(readers)
+            if here.start < here.stop:
+                found.append(part.project(here, weights[among], self.tokens))
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def turn(
+        self,
+        readers: slice,
+        weights: Float[Tensor, "heads width inner"],
+        projected: Float[Tensor, "heads batch_seq inner"],
+        gradient: Float[Tensor, "heads batch_seq inner"],
+    ) -> None:
+        for part in self.parts:
+            here, among = part.own(readers)
+            if here.start < here.stop:
+                part.turn(here, weights[among], projected[among], gradient[among])
+
+
+def _by_block(
+    values: Float[Tensor, "heads batch_seq 1"], buffer: WriterBuffer
+) -> Float[Tensor, "blocks heads tokens 1"]:
+    layout = buffer.layout
+    if layout.tokens == 1:
+        return values.transpose(0, 1).unsqueeze(2)
+    return values.view(len(values), layout.samples, -1, 1).transpose(0, 1)
+
+
+def read_layer(
+    stream: WriterStream, layer: int, thread: Float[Tensor, "batch seq width"], mlp_everywhere: bool
+) -> None:
     """Mixes what a layer's readers read of the writers before it."""
     heads, mlp = stream.graph.attention(layer), stream.graph.mlp(layer)
     gates = stream.gates(slice(heads.readers.start, mlp.readers.stop), slice(heads.visible))
-    stream.reads = LayerReads(stream, layer)
-    stream.token = _MixLayer.apply(gates, thread, stream, 2 * layer, stream.reads)
+    stream.reads = LayerReads(stream, layer, mlp_everywhere)
+    for part in stream.reads.parts:
+        thread = _Mix.apply(part.gates(gates), thread, stream, 2 * layer, part)
+    stream.token = thread
 
 
 def read_mlp(
-    stream: WriterStream,
-    layer: int,
-    thread: Float[Tensor, "batch seq width"],
-    scored: Int[Tensor, " scored"] | None,
+    stream: WriterStream, layer: int, thread: Float[Tensor, "batch seq width"]
 ) -> Float[Tensor, "batch seq width"]:
-    """The input of a layer's MLP: what it has read, its corrupted residual, and its own layer's heads; of the
-    scored tokens alone, where these are given."""
+    """The input of a layer's MLP: what it has read, its corrupted residual, and its own layer's heads."""
     first, mlp = stream.graph.attention(layer).visible, stream.graph.mlp(layer)
     gates = stream.gates(mlp.readers, slice(first, mlp.visible))
-    base = stream.base(2 * layer + 1)
-    return _MixMlp.apply(gates, thread, stream.token, stream, stream.reads, first, base, scored)  # type: ignore[no-any-return]
+    assert stream.reads is not None, "a layer's heads read before its MLP"
+    return _MixMlp.apply(gates, thread, stream.token, stream, stream.reads.of_mlp, layer)  # type: ignore[no-any-return]
 
 
 def project_heads(
@@ -108,14 +189,17 @@ def project_heads(
     return _Project.apply(stream.token, stream.reads, readers, weights)  # type: ignore[no-any-return]
 
 
-class _MixLayer(Function):
+class _Mix(Function):
     @staticmethod
     def forward(
-        ctx: Any, gates: Tensor, thread: Tensor, stream: WriterStream, index: int, reads: LayerReads
+        ctx: Any, gates: Tensor, thread: Tensor, stream: WriterStream, group: int, reads: Reads
     ) -> Tensor:
         ctx.stream, ctx.number, ctx.reads = stream, stream.number, reads
         ctx.save_for_backward(gates)
-        stream.mix(gates, stream.base(index), gates.shape[1] - 1, reads.values)
+        if reads.scored is not None:
+            earlier = stream.masked[0]
+            reads.buffer.rows(0, gates.shape[2]).copy_(earlier.layout.take(earlier.rows(0, gates.shape[2])))
+        reads.buffer.mix(gates, stream.base(group, reads.buffer), len(reads.heads), reads.values)
         return thread.new_zeros(()).expand(thread.shape)
 
     @staticmethod
@@ -123,10 +207,12 @@ class _MixLayer(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
         (gates,) = ctx.saved_tensors
         stream: WriterStream = ctx.stream
-        reads: LayerReads = ctx.reads
+        reads: Reads = ctx.reads
         assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
         assert reads.turned == gates.shape[1], f"{reads.turned} of {gates.shape[1]} reads have a gradient"
-        by_gate = stream.take_gradient(gates, reads.values, 0, ctx.needs_input_grad[0])
+        by_gate = reads.buffer.take_gradient(gates, reads.values, 0, ctx.needs_input_grad[0])
+        if reads.scored is not None:
+            stream.masked[0].gradients.add_scored(reads.buffer.gradients)
         return by_gate, gradient, None, None, None
 
 
@@ -138,45 +224,35 @@ class _MixMlp(Function):
         thread: Tensor,
         token: Tensor,
         stream: WriterStream,
-        reads: LayerReads,
-        first: int,
-        base: Tensor | None,
-        scored: Tensor | None,
+        reads: Reads,
+        layer: int,
     ) -> Tensor:
         ctx.token, ctx.thread = token.shape, thread.shape  # the token is for the order of the backward alone
-        ctx.stream, ctx.number, ctx.reads, ctx.first, ctx.scored = stream, stream.number, reads, first, scored
+        ctx.stream, ctx.number, ctx.reads = stream, stream.number, reads
+        ctx.first = stream.graph.attention(layer).visible
         ctx.save_for_backward(gates)
-        layout, own = stream.layout, stream.rows(first, gates.shape[2])
-        if scored is None:
-            mixed = reads.values[:, -1:].clone()
-            if base is not None:
-                layout.by_row(mixed)[0].add_(base)
-            return mixed.flatten(2).baddbmm_(layout.by_block(gates), own.flatten(2)).view(thread.shape)
-        mixed = layout.take(reads.values[:, -1:], scored)
+        buffer, base = reads.buffer, stream.base(2 * layer + 1, reads.buffer)
+        mixed = reads.values[:, -1:].clone()
         if base is not None:
-            mixed += layout.of_run(base.unsqueeze(0), scored)
-        mixed.baddbmm_(layout.by_token(gates, scored), layout.take(own, scored))
-        return mixed.view(*[1] * (thread.ndim - 2), len(scored), -1)
+            buffer.layout.by_row(mixed)[0].add_(base)
+        own = buffer.rows(ctx.first, gates.shape[2]).flatten(2)
+        mixed.flatten(2).baddbmm_(buffer.layout.by_block(gates), own)
+        if reads.scored is None:
+            return mixed.view(thread.shape)
+        return mixed.view(*[1] * (thread.ndim - 2), len(reads.scored), -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (gates,) = ctx.saved_tensors
-        stream: WriterStream = ctx.stream
-        assert ctx.number == stream.number, "the backward of a pass comes before the next masked pass"
-        read, of_gates = ctx.reads.values[:, -1:], ctx.needs_input_grad[0]
-        if ctx.scored is None:
-            by_reader = gradient.reshape(stream.held.shape(1))
-            by_gate = stream.take_gradient(gates, by_reader, ctx.first, of_gates)
-            read.copy_(by_reader)
-        else:
-            by_reader = gradient.reshape(len(ctx.scored), 1, -1)
-            by_gate = stream.take_scored_gradient(gates, by_reader, ctx.first, of_gates)
-            read.zero_()
-            stream.held.put(read, ctx.scored, by_reader)
-        ctx.reads.turned += 1
+        reads: Reads = ctx.reads
+        assert ctx.number == ctx.stream.number, "the backward of a pass comes before the next masked pass"
+        by_reader = gradient.reshape(reads.buffer.layout.shape(1))
+        by_gate = reads.buffer.take_gradient(gates, by_reader, ctx.first, ctx.needs_input_grad[0])
+        reads.values[:, -1:].copy_(by_reader)
+        reads.turned += 1
         zero = gradient.new_zeros(())
-        return by_gate, zero.expand(ctx.thread), zero.expand(ctx.token), *[None] * 5
+        return by_gate, zero.expand(ctx.thread), zero.expand(ctx.token), None, None, None
 
 
 class _Project(Function):

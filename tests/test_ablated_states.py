@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model_patches.circuit_model import CircuitModel
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from tests.naive_model import NaiveModel, Writes
 from tests.tiny_models import KINDS, LAYERS, QUERY_HEADS, exact_model, tiny_model, tokens
 

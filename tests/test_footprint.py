@@ -18,14 +18,21 @@ def sizes_of(model: CircuitModel) -> Sizes:
 def step(model: CircuitModel, run: Pass) -> None:
     states = model.record(tokens(run.batch, run.seq, seed=2), lent=True)
     keep = torch.rand(run.samples, *model.graph.exists.shape, requires_grad=run.backward)
-    positions = torch.full((run.batch, run.scored), run.seq - 1)
+    positions = torch.arange(run.seq - run.scored, run.seq).repeat(run.batch, 1)
     logits = model(tokens(run.batch, run.seq, seed=1), keep, states, positions, recompute=run.recompute)
     if run.backward:
         logits.sum().backward()
 
 
 @pytest.mark.parametrize(
-    "run", [Pass(1, 3, 7), Pass(4, 2, 5), Pass(2, 3, 6, recompute=True), Pass(2, 2, 4, backward=False)]
+    "run",
+    [
+        Pass(1, 3, 7),
+        Pass(4, 2, 5, scored=2),
+        Pass(2, 2, 5, scored=3),  # too many for a buffer of their own
+        Pass(2, 3, 6, recompute=True),
+        Pass(2, 2, 4, backward=False),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,9 +41,9 @@ def test_the_stream_keeps_what_is_told(kind: str, dtype: torch.dtype, run: Pass)
     step(model, run)
     stream = model.stream
     kept = {
-        "differences": [stream._differences],
-        "gradients": stream.gradients._memory,
-        "reads": [stream._reads],
+        "differences": [one.memory for one in stream.masked],
+        "gradients": [memory for one in stream.masked for memory in one.gradients._memory],
+        "reads": [one.reads for one in stream.masked],
     }
     expected = buffers(sizes_of(model), run)
     assert {name: sum(one._flat.nbytes for one in memory) for name, memory in kept.items()} == expected
@@ -54,7 +61,8 @@ def test_what_autograd_keeps_is_about_what_is_told(kind: str) -> None:
     stream = model.stream
     known = {p.untyped_storage().data_ptr() for p in model.parameters()}
     known |= {
-        m._flat.untyped_storage().data_ptr() for m in (stream._differences, stream._reads, *stream._lent)
+        memory._flat.untyped_storage().data_ptr()
+        for memory in (*stream._lent, *(kept for one in stream.masked for kept in (one.memory, one.reads)))
     }
     found: dict[int, torch.Tensor] = {}
 

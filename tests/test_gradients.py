@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model_patches.circuit import Circuit
 from model_patches.circuit_model import CircuitModel
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from tests.micro_model import CLEAN, CLEAN_LOGITS, CORRUPTED, CORRUPTED_LOGITS, micro_model
 from tests.tiny_models import KINDS, exact_model, tiny_model, tokens
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from model_patches.circuit import Circuit
 from model_patches.circuit_model import CircuitModel
 from model_patches.graph import Embeddings
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from tests.naive_model import NaiveModel
 from tests.tiny_models import KINDS, LAYERS, QUERY_HEADS, VOCAB, exact_model, tiny_model, tokens
 

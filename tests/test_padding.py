@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model_patches.circuit_model import CircuitModel
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from tests.tiny_models import KINDS, VOCAB, exact_model, tiny_model, tokens
 
 LENGTHS = (9, 6, 1, 4)

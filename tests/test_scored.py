@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model_patches.circuit_model import CircuitModel
 from model_patches.graph import Embeddings
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from tests.tiny_models import KINDS, exact_model, tokens
 
 CLEAN, CORRUPTED = tokens(3, 9, seed=1), tokens(3, 9, seed=2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from trainers.spec import SpecError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from trainers.data import Batch
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model_patches.graph import EdgeGraph
-from model_patches.stream import WriterStates
+from model_patches.states import WriterStates
 from trainers.ablation import kept_bias, mean_states, up_to
 from trainers.checkpoint import Checkpoints
 from trainers.data import Batch, Example
