@@ -47,6 +47,18 @@ def test_codellama_on_one_gpu() -> None:
     assert memory(spec, recompute_blocks=True).trial < 0.6 * memory(spec).trial
 
 
+def test_references_may_be_kept_on_the_gpu() -> None:
+    """16 of 64 prompts of 32 tokens fit 20 GiB: (1641 writers + 81 sums) x 32 x 5120 numbers of 2 bytes."""
+    spec = trial(batch_size=8)
+    on_host, on_gpu = (
+        memory(spec, reference_cache_gib=20, reference_cache_on=on) for on in ("host", "device")
+    )
+    assert on_gpu.trial - on_host.trial == 20 * 2**30
+    resources = Resources.parse(H100 | {"reference_cache_gib": 20, "reference_cache_on": "device"}, "")
+    found = fitting(spec, resources, CODELLAMA, PARAMETERS, lambda asked: on_host.total)
+    assert "resources.reference_cache_on: host" in [change.told for change in found]
+
+
 def test_what_fits_is_told() -> None:
     resources, spec = Resources.parse(H100, ""), trial(batch_size=32)
     found = fitting(spec, resources, CODELLAMA, PARAMETERS, lambda asked: room(asked, None))

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from model_patches.states import WriterStates
 from tests import one_rank
 from tests.gang import torchrun
 from tests.tiny_models import save_tiny
 from trainers.references import ReferenceCache, References
+from trainers.resources import Resources
+from trainers.spec import SpecError
 
 METHOD = {"name": "edge_pruning", "target_sparsity": 0.6, "steps": 9, "path_points": 2, "batch_size": 5,
           "init_log_alpha": 0, "init_std": 2}  # fmt: skip
@@ -62,8 +65,24 @@ def test_the_budget_holds_and_the_first_stay() -> None:
     for example in range(3):
         cache.add(example, References(torch.zeros(1, 1, 10), None))
     assert [example in cache for example in range(3)] == [True, True, False] and cache.closed
+    assert cache[0].full.device.type == "cpu"
     cache.told(4, 3)
     assert cache.hit_rate == 0.75
+
+
+def test_references_are_kept_where_the_budget_is() -> None:
+    """`meta` stands for a device that is not where they were made."""
+    cache, states = ReferenceCache(100, torch.device("meta")), WriterStates(torch.zeros(2), torch.zeros(1))
+    cache.add(0, References(torch.zeros(1, 1, 10), states))
+    kept = cache[0]
+    assert kept.corrupted is not None
+    assert {x.device.type for x in (kept.full, kept.corrupted.writers, kept.corrupted.residuals)} == {"meta"}
+
+
+def test_a_cache_on_a_device_needs_one() -> None:
+    for wrong in ({"reference_cache_gib": 1}, {"gpus_per_rank": 1}):
+        with pytest.raises(SpecError, match="reference_cache_on: found device; allowed: with"):
+            Resources.parse({"reference_cache_on": "device", **wrong}, "resources")
 
 
 @pytest.mark.slow

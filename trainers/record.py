@@ -190,6 +190,7 @@ class Recorder:
             "zero_stage": resources.zero_stage,
             "recompute_blocks": resources.recompute_blocks,
             "reference_cache_gib": resources.reference_cache_gib,
+            "reference_cache_on": resources.reference_cache_on,
             "reference_hits": self.reference_hits,
             "weight_bytes": [int(held) for held in weights],
             "device": str(self.execution.ranks.device),

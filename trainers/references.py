@@ -28,21 +28,26 @@ class References:
     def num_bytes(self) -> int:
         return self.full.nbytes + (0 if self.corrupted is None else self.corrupted.num_bytes)
 
-    def kept(self) -> "References":
-        """A copy of its own in host memory."""
+    def kept(self, device: torch.device) -> "References":
+        """A copy of its own."""
+
+        def copy(tensor: Tensor) -> Tensor:
+            return tensor.detach().to(device, copy=True)
+
         states = self.corrupted
         if states is not None:
-            states = WriterStates(*(_copy(part) for part in (states.writers, states.residuals)))
-        return References(_copy(self.full), states)
+            states = WriterStates(copy(states.writers), copy(states.residuals))
+        return References(copy(self.full), states)
 
 
 @dataclass
 class ReferenceCache:
-    """By training example, first come, first kept, within `budget` bytes. Nothing is thrown out: an epoch
-    asks for every example once, so the oldest is wanted as soon as any other. Closed once something did not
-    fit."""
+    """By training example, first come, first kept, within `budget` bytes of `device`. Nothing is thrown out:
+    an epoch asks for every example once, so the oldest is wanted as soon as any other. Closed once something
+    did not fit."""
 
     budget: int
+    device: torch.device = torch.device("cpu")
     closed: bool = False
     _kept: dict[int, References] = field(default_factory=dict, repr=False)
     _bytes: int = 0
@@ -61,7 +66,7 @@ class ReferenceCache:
     def add(self, example: int, references: References) -> None:
         self.closed = self.closed or self._bytes + references.num_bytes > self.budget
         if not self.closed:
-            self._kept[example] = references.kept()
+            self._kept[example] = references.kept(self.device)
             self._bytes += references.num_bytes
 
     def told(self, asked: int, hits: int) -> None:
@@ -98,7 +103,3 @@ def _padded(
     for number, one in enumerate(each):
         out[:, number, : one.shape[2]] = one[:, 0].to(device)
     return out
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)

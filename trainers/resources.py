@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainers.spec import Spec
 
@@ -50,11 +50,24 @@ class Resources(Spec):
     reference_cache_gib: float = Field(
         default=0,
         ge=0,
-        description="host memory of a rank for references of training examples (the full model's logits, the "
+        description="memory of a rank for references of training examples (the full model's logits, the "
         "corrupted run's writes). Above 0 each example's are made alone, so that having them changes no bit; "
         "0: made by batch, the last batch's kept",
     )
+    reference_cache_on: Literal["host", "device"] = Field(
+        default="host",
+        description="where this memory is: device is the rank's GPU, which spares a copy at every step",
+    )
     checkpoint_seconds: float = Field(default=120, ge=0)
+
+    @model_validator(mode="after")
+    def _cache_somewhere(self) -> "Resources":
+        if self.reference_cache_on == "device" and not (self.reference_cache_gib and self.gpus_per_rank):
+            raise ValueError(
+                "reference_cache_on: found device; allowed: with reference_cache_gib and gpus_per_rank, "
+                "both above 0"
+            )
+        return self
 
     @field_validator("custom_per_rank")
     @classmethod

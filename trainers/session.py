@@ -43,7 +43,8 @@ class Session:
     cache: ReferenceCache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.cache = ReferenceCache(int(self.resources.reference_cache_gib * 2**30))
+        on = self.ranks.device if self.resources.reference_cache_on == "device" else torch.device("cpu")
+        self.cache = ReferenceCache(int(self.resources.reference_cache_gib * 2**30), on)
         self._spent = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
 
     @cached_property

@@ -69,8 +69,9 @@ def _trial(spec: TrialSpec, resources: Resources, sizes: Sizes, tokens: tuple[in
     kept = _larger(kept, buffers(sizes, run))
     evaluated = (recorded(sizes, run.batch, run.seq) if interchange else 0) + passing(sizes, run)
     held = sum(kept.values()) + lent
-    if gpu:  # the cache is in host memory
-        return held + max(scattered + fresh, evaluated)
+    if gpu:
+        on_gpu = kept_cache if resources.reference_cache_on == "device" else 0
+        return held + on_gpu + max(scattered + fresh, evaluated)
     return FIRST_BYTES + held + kept_cache + int(SCATTERED * scattered) + max(fresh, evaluated)
 
 
@@ -133,6 +134,9 @@ def fitting(
 
     again = resources.model_copy(update={"recompute_blocks": True})
     found = [tried("resources.recompute_blocks: true", resources=again)]
+    if resources.reference_cache_on == "device":
+        on_host = resources.model_copy(update={"reference_cache_on": "host"})
+        found.append(tried("resources.reference_cache_on: host", resources=on_host))
     if resources.zero_stage != 3 and resources.ranks > 1:
         found.append(
             tried("resources.zero_stage: 3", resources=resources.model_copy(update={"zero_stage": 3}))
