@@ -85,8 +85,8 @@ TRIAL_COLUMNS = (
         pa.string(),
         "JSON",
         "how and on what it ran: ranks, threads, zero_stage, recompute_blocks, reference_cache_gib, "
-        "reference_cache_on, reference_hits (rank 0's share), weight_bytes by rank, device, host, processor, cores, "
-        "memory_bytes, gpu, attempt, code, model_commit or model_digest, method_version, task_version",
+        "reference_cache_on, reference_hits (rank 0's share), weight_bytes by rank, device, host, processor, "
+        "cores, memory_bytes, gpu, attempt, code, model_commit or model_digest, method_version, task_version",
     ),
     Column("versions", pa.string(), "JSON", "versions of Python and of the libraries"),
 )
