@@ -120,8 +120,8 @@ class HeadWriter(Projection):
             stream.heads = self.writes(x).view(self.num_heads, *x.shape[:2], -1)
             return self.plain(x)
         _write_heads(x, self)
-        if stream.scored(self.first) is not None:
-            return self.plain(x)
+        if x.dtype.itemsize < 4 or stream.scored(self.first) is not None:
+            return self.plain(x)  # what is written has another rounding, and is not written everywhere
         return stream.home(self.first).sum(self.first, self.num_heads).view(*x.shape[:2], -1)
 
     def gradient(self, by_head: Float[Tensor, "heads batch_seq width"]) -> Float[Tensor, "batch_seq inner"]:

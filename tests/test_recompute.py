@@ -52,9 +52,9 @@ def test_one_layer_of_reads_is_kept() -> None:
     model = CircuitModel(tiny_model("llama", layers=5))
     rows = CLEAN.numel() * model.width
     step(model, (), "interchange", recompute=True)
-    assert model.stream._reads._flat.numel() == model.graph.readers_per_layer * rows
+    assert model.stream.masked[0].reads._flat.numel() == model.graph.readers_per_layer * rows
     step(model, (), "interchange", recompute=False)
-    assert model.stream._reads._flat.numel() == 5 * model.graph.readers_per_layer * rows
+    assert model.stream.masked[0].reads._flat.numel() == 5 * model.graph.readers_per_layer * rows
 
 
 def test_a_pass_in_between_changes_nothing() -> None:
