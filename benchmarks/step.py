@@ -1,12 +1,14 @@
 """The cost of an edge-pruning step, against plain Hugging Face, in one process.
 
     python -m benchmarks.step [--shape gpt2] [--batch 8] [--seq 32] [--rounds 7] [--threads 2] [--device cpu]
+                              [--compile]
 
 Random weights; needs torch and transformers alone. `plain` is a forward of the unpatched model and a
 backward from the embeddings, logits at the answers' positions only; `cached` is a masked step (forward, KL,
 backward to the gates) with its references at hand; `whole` computes them, too. The three take turns, and a
 ratio is the median over rounds of the ratio within a round: of CPU seconds (of seconds on a GPU). Memory is
-the peak above the loaded models, of a masked step and of a plain one.
+the peak above the loaded models, of a masked step and of a plain one. With --compile the MLPs of the masked
+model go through torch.compile; the whole model cannot: it does not follow writes into the stream's buffers.
 """
 
 import argparse
@@ -57,7 +59,7 @@ class Batch:
 class Steps:
     """The work that is timed, on one model: plain before it is patched, masked after."""
 
-    def __init__(self, shape: str, batch: int, seq: int, device: str) -> None:
+    def __init__(self, shape: str, batch: int, seq: int, device: str, compiled: bool = False) -> None:
         torch.manual_seed(0)
         config = SHAPES[shape]()
         with torch.device(device):
@@ -71,6 +73,9 @@ class Steps:
             )
             self.log_alpha = torch.full((self.model.graph.num_edges,), 2.0, requires_grad=True)
         self.plain_model.eval().requires_grad_(False)
+        for block in self.model.blocks if compiled else ():
+            mlp = block.get_submodule(self.model.architecture.mlp)
+            mlp.forward = torch.compile(mlp.forward)
         self.full: Tensor | None = None
         self.states: WriterStates | None = None
 
@@ -107,13 +112,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    where = f"{asked.device}, {asked.threads} threads, torch {torch.__version__}"
+    where = (
+        f"{asked.device}, {asked.threads} threads, torch {torch.__version__}" + ", compiled" * asked.compile
+    )
     print(f"{asked.batch} x {asked.seq} tokens, {where}")
     print(f"{'':14}{'edges':>10}{'plain, s':>10}{'cached':>10}{'whole':>10}{'MB masked':>11}{'MB plain':>10}")
     for shape in asked.shape:
-        steps = Steps(shape, asked.batch, asked.seq, asked.device)
+        steps = Steps(shape, asked.batch, asked.seq, asked.device, asked.compile)
         work = (steps.plain, steps.whole, steps.cached)
         memory = [_peak(step, torch.device(asked.device)) for step in work]
         rounds = [[_cost(step, asked.device) for step in work] for _ in range(asked.rounds)]
