@@ -29,7 +29,11 @@ def specs(models: Path) -> dict[str, dict[str, Any]]:
     llama = {"model": {"path": str(models / "llama")}, "task": one_rank.TINY_TASK}
     exact = {"model": gpt2["model"] | {"dtype": "float64"}, "task": one_rank.TINY_TASK}
     return {
-        "xproportion": {**xproportion, **programs, "method": PRUNING | {"batch_size": 1}},
+        "xproportion": {
+            **xproportion,
+            **programs,
+            "method": PRUNING | {"batch_size": 1, "multipliers": "pi"},
+        },
         "reverse": {**reverse, **programs, "method": PRUNING | {"batch_size": 7}},
         "reverse eap": {**reverse, **programs, "method": EAP},
         "gpt2 float64": {**exact, "method": PRUNING | {"writer_gates": True}},

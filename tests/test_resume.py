@@ -267,3 +267,16 @@ def test_a_walk_through_targets_is_resumed_within_a_hold(
         killed_at(quick, tmp_path / str(step), walk, step)
         assert one_rank.run(quick(), tmp_path / str(step), walk, attempt=2).status == "complete"
         assert_same_trial(tmp_path / str(step), tmp_path / "whole")
+
+
+def test_multipliers_that_follow_the_error_are_resumed(
+    quick: Callable[[], Worker], spec: dict[str, Any], tmp_path: Path
+) -> None:
+    following = {"multipliers": "pi", "writer_target_sparsity": 0.3}
+    trial = spec | {"method": METHOD | following}
+    one_rank.run(quick(), tmp_path / "whole", trial)
+    told = progress(tmp_path / "whole")[-2]
+    assert told["lambda_1"] != 0 and told["writer_lambda_2"] == 15
+    killed_at(quick, tmp_path / "killed", trial, 5)
+    assert one_rank.run(quick(), tmp_path / "killed", trial, attempt=2).status == "complete"
+    assert_same_trial(tmp_path / "killed", tmp_path / "whole")

@@ -50,10 +50,14 @@ def missed_targets(findings: Findings, curve: Curve, where: str) -> Iterator[Dou
 
 
 PAST = (
-    "Lower multiplier_lr: the multipliers that grew while the target rose cut on after it was met. A penalty "
-    "instead of a target cannot overshoot. Or go by the achieved sparsity, as all curves do."
+    "Lower multiplier_lr, or take multipliers: pi, which follow the target: Adam's, having grown while it "
+    "rose, cut on after it was met. A penalty instead of a target cannot overshoot. Or go by the achieved "
+    "sparsity, as all curves do."
 )
-SHORT = "Raise multiplier_lr or steps, or go by the achieved sparsity, as all curves do."
+SHORT = (
+    "Raise multiplier_lr or steps, or take multipliers: pi, which follow the target, or go by the achieved "
+    "sparsity, as all curves do."
+)
 
 
 def _advice_short(findings: Findings, curve: Curve, row: Row) -> str:

@@ -99,6 +99,8 @@ class EdgePruning(GateTraining):
             raise ValueError(
                 f"writer_target_sparsity: found {target}; allowed with logarithmic warm-up: below 1"
             )
+        if self.multipliers == "pi" and target is not None and target >= 1:
+            raise ValueError(f"writer_target_sparsity: found {target}; allowed with multipliers: pi: below 1")
         if target is not None and not self.writer_gates:
             raise ValueError("writer_target_sparsity needs writer_gates: true")
         if target is not None and self.target_sparsity is None:

@@ -3,14 +3,15 @@
     loss = divergence(full model, circuit) + λ1 · (s − t) + λ2 · (s − t)²
 
 s is the circuit's sparsity, the mean cut of the sampled gates of all edges; t its target, which rises
-over a warm-up; the multipliers λ climb the loss (gradient ascent) while the gates descend it. What has a
-gate is a method's own: every edge (edge_pruning.py), or every writer (node_pruning.py).
+over a warm-up; the multipliers λ climb the loss (gradient ascent, or multipliers.py's rule) while the
+gates descend it. What has a gate is a method's own: every edge (edge_pruning.py), or every writer
+(node_pruning.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from model_patches.lazy import torch
 from trainers.data import batch_order
 from trainers.methods.base import GATE_BINS, Discovery, Diverged, Found, Method, PlannedPass
 from trainers.methods.ranking import EdgeBudgets, budgets_in, count_budgets, top_circuits
-from trainers.methods.schedules import target_at
+from trainers.methods.schedules import relative_error, target_at
 from trainers.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from trainers.distributed import Engine
     from trainers.methods.gated_edges import GatedEdges
     from trainers.methods.gated_nodes import GatedNodes
+    from trainers.methods.multipliers import PiMultipliers
     from trainers.methods.path import Path
     from trainers.methods.walk import Walk
     from trainers.session import Session
@@ -90,6 +92,17 @@ class GateTraining(Method):
         description="of gradient ascent on λ1 and λ2; a gate's share of the pressure is λ / edges, so few "
         "steps on a large graph need more: 0.1 for 100 edges, 30 for 70,000 (published: 0.8, 3,000 steps)",
     )
+    multipliers: Literal["adam", "pi"] = Field(
+        "adam",
+        description="how λ1 and λ2 move: adam, as published, at one pace however small the error is; pi: by "
+        "the error, which follows a target closely at the same settings for graphs of any size",
+    )
+    multiplier_gain: float = Field(
+        30.0, gt=0, description="of pi: pressure where twice as many edges are kept as the target's"
+    )
+    integral_steps: int = Field(
+        30, ge=1, description="of pi: steps of the same error that weigh as much as the last one; fewer swing"
+    )
     settle_steps: int | None = Field(
         None,
         ge=1,
@@ -130,9 +143,12 @@ class GateTraining(Method):
             raise ValueError(f"found {found}; allowed: exactly one of target_sparsity, target_path, penalty")
         self._check_targets(aims[0])
         if self.penalty is not None:
-            for key in ("start_sparsity", "warmup", "multiplier_lr", "settle_steps"):
+            for key in ("start_sparsity", "warmup", "multipliers", "multiplier_lr", "settle_steps"):
                 if self._is_set(key):
                     raise ValueError(f"{key} does nothing with penalty; leave it out")
+        others = {"adam": ("multiplier_gain", "integral_steps"), "pi": ("multiplier_lr",)}[self.multipliers]
+        for key in filter(self._is_set, others):
+            raise ValueError(f"{key} does nothing with multipliers: {self.multipliers}; leave it out")
         for key in ("warmup_steps", "lr_warmup_steps"):
             value = getattr(self, key)
             if value is not None and value > self.steps:
@@ -146,6 +162,8 @@ class GateTraining(Method):
             raise ValueError(f"{key}: found {list(targets)}; allowed: each above the one before")
         if self.warmup == "logarithmic" and targets and targets[-1] >= 1:
             raise ValueError(f"{key}: found {targets[-1]}; allowed with logarithmic warm-up: below 1")
+        if self.multipliers == "pi" and targets and targets[-1] >= 1:
+            raise ValueError(f"{key}: found {targets[-1]}; allowed with multipliers: pi: below 1")
         if targets and self.start_sparsity > targets[0]:
             first = (
                 "at most target_sparsity" if key == "target_sparsity" else "at most the first of target_path"
@@ -179,6 +197,7 @@ class GateTraining(Method):
         raise TypeError(f"{type(self).__name__} does not implement initial")
 
     def discover(self, session: Session) -> Generator[Progress, None, Discovery]:
+        from trainers.methods.multipliers import PiMultipliers
         from trainers.methods.path import Path
         from trainers.methods.refine import refine
         from trainers.methods.walk import Walk
@@ -189,6 +208,8 @@ class GateTraining(Method):
         walk.restore(state or {})
         path = Path(walk, session.graph)
         path.restore(state or {})
+        pi = PiMultipliers(self)
+        pi.restore(state or {})
         engine = session.open(gates.parameters(), self._groups(gates), self.max_gradient_norm, state)
         earlier = (self._indices(session, step) for step in range(start))
         engine.run(partial(session.resume, state or {}, self._indices(session, max(0, start - 1)), earlier))
@@ -196,21 +217,23 @@ class GateTraining(Method):
         step = start
         while not walk.over:
             share = walk.rate(step)
-            loss, values = engine.run(self._loss, session, gates, step, walk.target(step))
+            multipliers = gates.multipliers or pi.pairs()
+            loss, values = engine.run(self._loss, session, gates, multipliers, step, walk.target(step))
             if not all(map(math.isfinite, values.values())):
                 raise Diverged(f"step {step}: {', '.join(f'{k} = {v}' for k, v in values.items())}")
             if not engine.step(loss, [rate * share for rate in rates]):
                 raise Diverged(f"step {step}: a gradient is not finite")
+            pi.follow(values, share)
             ended = walk.ends(step, values[session.divergence], values["sparsity"])
             if (ended or walk.wants(step)) and not walk.over:
                 path.add(step, gates.circuit(engine, session.graph))
             step += 1
             if session.checkpoints.due():
-                session.checkpoints.save(step, self._state(session, engine, walk, path))
+                session.checkpoints.save(step, self._state(session, engine, walk, path, pi))
             try:
                 yield Progress(step, self.steps, values | {"gate_lr": self.gate_lr * share})
             except GeneratorExit:  # stopped between two steps, on all ranks alike: nothing is lost
-                session.checkpoints.save(step, self._state(session, engine, walk, path))
+                session.checkpoints.save(step, self._state(session, engine, walk, path, pi))
                 raise
         final = gates.circuit(engine, session.graph)
         found = path.found(final, step)
@@ -230,7 +253,12 @@ class GateTraining(Method):
         return batch_order(len(session.examples["train"]), self.batch_size, session.spec.seed, step)
 
     def _loss(
-        self, session: Session, gates: Gates, step: int, target: float | None
+        self,
+        session: Session,
+        gates: Gates,
+        multipliers: Sequence[Tensor],
+        step: int,
+        target: float | None,
     ) -> tuple[Tensor, dict[str, float]]:
         """The step's loss on this rank; the mean over ranks is the loss of the global batch."""
         from trainers.methods.gated_edges import noise_for
@@ -241,7 +269,7 @@ class GateTraining(Method):
         logits = session.logits(batch, session.keep(edges), references)
         per_example = session.measure(session.divergence, logits, references, batch).mean(0)
         divergence = (per_example * batch.weight).sum() * session.ranks.world_size / len(indices)
-        pressure, values = self._pressure(gates, edges, writers, step, target)
+        pressure, values = self._pressure(gates, edges, writers, multipliers, step, target)
         if session.cache.budget:
             values |= {"reference_hits": session.cache.hit_rate}
         values |= {
@@ -250,7 +278,13 @@ class GateTraining(Method):
         return self.divergence_weight * divergence + pressure, values
 
     def _pressure(
-        self, gates: Gates, edges: Tensor, writers: Tensor | None, step: int, target: float | None
+        self,
+        gates: Gates,
+        edges: Tensor,
+        writers: Tensor | None,
+        multipliers: Sequence[Tensor],
+        step: int,
+        target: float | None,
     ) -> tuple[Tensor, dict[str, float]]:
         """What drives sparsity: the Lagrangian terms, or the fixed penalty."""
         sparsity = 1 - (edges.mean() if self.sparsity_estimate == "sampled" else gates.expected().mean())
@@ -264,10 +298,11 @@ class GateTraining(Method):
         if self.writer_target is not None and writers is not None:
             of_writers = target_at(step, 0.0, self.writer_target, self.warmup_length, self.warmup)
             targets.append(("writer_", 1 - writers.mean(), of_writers))
-        for (prefix, reached, aim), multipliers in zip(targets, gates.multipliers, strict=True):
-            terms = terms + multipliers[0] * (reached - aim) + multipliers[1] * (reached - aim) ** 2
+        for (prefix, reached, aim), pair in zip(targets, multipliers, strict=True):
+            error = relative_error(reached, aim) if self.multipliers == "pi" else reached - aim
+            terms = terms + pair[0] * error + pair[1] * error**2
             values |= {f"{prefix}sparsity": float(reached.detach()), f"{prefix}target_sparsity": aim}
-            values |= {f"{prefix}lambda_{i + 1}": float(multipliers[i].detach()) for i in range(2)}
+            values |= {f"{prefix}lambda_{i + 1}": float(pair[i].detach()) for i in range(2)}
         return terms, values
 
     def _groups(self, gates: Gates) -> list[dict[str, Any]]:
@@ -279,8 +314,10 @@ class GateTraining(Method):
         }
         return [trained] + [{"names": [name], **ascent} for name in names if name.startswith("lambda")]
 
-    def _state(self, session: Session, engine: Engine, walk: Walk, path: Path) -> dict[str, Tensor]:
-        return engine.state() | walk.state() | path.state() | session.cost_state()
+    def _state(
+        self, session: Session, engine: Engine, walk: Walk, path: Path, pi: PiMultipliers
+    ) -> dict[str, Tensor]:
+        return engine.state() | walk.state() | path.state() | pi.state() | session.cost_state()
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -293,6 +330,11 @@ class GateTraining(Method):
     def writer_target(self) -> float | None:
         """The target of the node loss, for methods that have one."""
         return None
+
+    @property
+    def constraints(self) -> int:
+        """How many sparsities have a target, and so multipliers: that of edges, and that of writers."""
+        return (1 + (self.writer_target is not None)) if self.targets else 0
 
     @property
     def warmup_length(self) -> int:

@@ -26,7 +26,7 @@ CUT = 1e30  # a finite rank below every log_alpha
 @dataclass(frozen=True)
 class GatedEdges:
     """log_alpha of every allowed edge, in the graph's order; of every writer, if writers have
-    gates; and (λ1, λ2) of each sparsity target. fp32, whatever the model's dtype."""
+    gates; and (λ1, λ2) of each sparsity target, where Adam moves them. fp32, whatever the model's dtype."""
 
     edges: nn.Parameter
     writers: nn.Parameter | None
@@ -47,11 +47,11 @@ class GatedEdges:
                 initial_values(count, session.spec.seed, draw, mean, method.init_std).to(device)
             )
 
-        targets = 0 if not method.targets else 1 + (method.writer_target_sparsity is not None)
+        trained = method.constraints if method.multipliers == "adam" else 0
         return cls(
             normal(graph.num_edges, 0, method.init_log_alpha if centers is None else centers),
             normal(len(graph.writers), 1, method.init_log_alpha) if method.writer_gates else None,
-            tuple(nn.Parameter(torch.zeros(2, device=device)) for _ in range(targets)),
+            tuple(nn.Parameter(torch.zeros(2, device=device)) for _ in range(trained)),
             (graph.flat_index // len(graph.readers)).to(device),
             len(graph.writers) if method.writer_gates else 0,
             method.final_gates == "published",

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GatedNodes:
-    """log_alpha of every writer, in the graph's order, and (λ1, λ2) of the sparsity target. An edge's gate is
-    its writer's, times that of the node that reads it where `ends` has two columns or more. fp32.
+    """log_alpha of every writer, in the graph's order, and (λ1, λ2) of the sparsity target, where Adam moves
+    them. An edge's gate is its writer's, times that of the node that reads it where `ends` has two columns or
+    more. fp32.
 
     A key or value that several query heads share is read while any of them is: the largest of their gates
     counts. The output reads with gate 1.
@@ -42,11 +43,11 @@ class GatedNodes:
         values = initial_values(
             len(graph.writers), session.spec.seed, 0, method.init_log_alpha, method.init_std
         )
-        targets = 1 if method.targets else 0
+        trained = method.constraints if method.multipliers == "adam" else 0
         ends = edge_ends(graph) if method.edge_rule == "both_ends" else edge_ends(graph)[:, :1]
         return cls(
             nn.Parameter(values.to(device)),
-            tuple(nn.Parameter(torch.zeros(2, device=device)) for _ in range(targets)),
+            tuple(nn.Parameter(torch.zeros(2, device=device)) for _ in range(trained)),
             ends.to(device),
             len(graph.writers),
         )

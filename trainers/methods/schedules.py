@@ -1,7 +1,13 @@
-"""Schedules of edge pruning: how the target sparsity rises and the learning rates move."""
+"""Schedules of edge pruning: how the target sparsity rises, by how much it is missed, and how the learning
+rates move."""
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Number = TypeVar("Number", float, "Tensor")
 
 
 def target_at(
@@ -25,3 +31,8 @@ def rate_at(step: int, steps: int, warmup_steps: int, kind: Literal["linear", "c
     if kind == "constant":
         return 1.0
     return max(0.0, (steps - step) / max(1, steps - warmup_steps))
+
+
+def relative_error(sparsity: Number, target: float) -> Number:
+    """e: 0 at the target, -1 where twice as many edges are kept."""
+    return (sparsity - target) / (1 - target)

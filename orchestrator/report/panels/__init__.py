@@ -129,8 +129,8 @@ PANELS = (
         "Target and achieved sparsity",
         "The sparsity each final circuit was trained towards against the one it has; below a target of 1 "
         "they should agree to 0.005, or to less than an edge where that is more. A trial ends past its "
-        "target where edges cost nothing to cut (the multipliers that grew while the target rose unwind "
-        "slowly, and a closed gate gets no gradient), and "
+        "target where edges cost nothing to cut (Adam's multipliers, having grown while the target rose, "
+        "unwind slowly, and a closed gate gets no gradient), and "
         "short of it where cutting more would cost too much. Circuits taken on the way are points as well, "
         "so curves and fronts do not depend on it.",
         has_targets,
