@@ -83,7 +83,7 @@ def _compared(case: Case, gpu: bool) -> tuple[int, int]:
         spec = TrialSpec.parse(
             {
                 "model": {"path": str(folder / "model")},
-                "task": {"name": "induction", "period": case.seq - 8, "shown": 8, **few},
+                "task": {"name": "induction", "period": case.seq - 4, "shown": 4, **few},
                 "method": {"name": "edge_pruning", "target_sparsity": 0.5, "steps": 3, "path_points": 1,
                            "gate_samples": case.samples},
             }, "memory plan",
