@@ -94,13 +94,14 @@ def buffers(sizes: Sizes, run: Pass) -> dict[str, int]:
     """What the stream keeps from pass to pass: see WriterStream."""
     writers, _ = sizes.shape.size
     of_last, number = sizes.shape.query_heads + 1, sizes.width * sizes.number
+    few = sizes.shape.query_heads + (not sizes.shared_norm) if run.apart else 0  # that read at the answers
     everywhere, apart = run.tokens * number, run.apart * number
     every = run.backward and not run.recompute
     return {
         "differences": (1 + writers - (of_last if apart else 0)) * everywhere + (1 + writers) * apart,
         "gradients": writers * (everywhere + apart) if run.backward else 0,
-        "reads": (sizes.shape.layers if every else 1) * sizes.readers * everywhere
-        + (sizes.shape.query_heads + (not sizes.shared_norm)) * apart,
+        "reads": (sizes.shape.layers * sizes.readers - few if every else sizes.readers) * everywhere
+        + few * apart,
     }
 
 

@@ -102,15 +102,13 @@ class LayerReads:
         self.norm: FoldedNorm | None = None
         graph, (everywhere, at_scored) = stream.graph, stream.masked
         heads, queries = graph.readers_per_layer - 1, graph.shape.query_heads
-        scored = stream.scored(graph.first_head(layer))
-        memory = stream.read_memory(layer)
+        scored, few = stream.scored(graph.first_head(layer)), stream.layout.scored is not None
+        of_all = stream.read_memory(layer, heads - queries + mlp_everywhere if few else heads + 1)
         if scored is None:
-            self.parts = [Reads(everywhere, range(heads), True, memory, None)]
+            self.parts = [Reads(everywhere, range(heads), True, of_all, None)]
             return
         shape = at_scored.layout.shape(queries + (not mlp_everywhere))
-        of_scored = at_scored.reads.take(shape, memory)
-        shape = everywhere.layout.shape(heads - queries + mlp_everywhere)
-        of_all = memory.flatten()[: torch.Size(shape).numel()].view(shape)
+        of_scored = at_scored.reads.take(shape, of_all)
         self.parts = [
             Reads(at_scored, range(queries), not mlp_everywhere, of_scored, scored),
             Reads(everywhere, range(queries, heads), mlp_everywhere, of_all, None),

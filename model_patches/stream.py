@@ -152,12 +152,16 @@ class WriterStream:
         self.keep = self.corrupted = self.reads = self.token = self.heads = self.spread = None
         self.layout, self.bias_shares, self.recording = Layout(1, 0, 0, 0), {}, False
 
-    def read_memory(self, layer: int) -> Float[Tensor, "blocks readers tokens width"]:
-        """Where a layer's readers read in this pass. A pass that a backward follows keeps every layer's."""
-        everywhere, every = self.masked[0], self.backward and not self.recompute
-        shape = everywhere.layout.shape(self.graph.readers_per_layer)
-        layers = self.graph.shape.layers if every else 1
-        return everywhere.reads.take((layers, *shape), everywhere.values)[layer if every else 0]
+    def read_memory(self, layer: int, last: int) -> Float[Tensor, "blocks readers tokens width"]:
+        """Where those of a layer's readers read that read at all tokens: every reader, but for the last
+        layer's, which are `last`. A pass that a backward follows keeps every layer's."""
+        buffer, every, layers = self.masked[0], self.backward and not self.recompute, self.graph.shape.layers
+        of_layer, of_last = (buffer.layout.shape(n) for n in (self.graph.readers_per_layer, last))
+        size, shape = torch.Size(of_layer).numel(), of_last if layer == layers - 1 else of_layer
+        start = layer * size if every else 0
+        total = (layers - 1) * size + torch.Size(of_last).numel() if every else size
+        flat = buffer.reads.take((total,), buffer.values)
+        return flat[start : start + torch.Size(shape).numel()].view(shape)
 
     def write(self, first: int, values: Float[Tensor, "some ... width"]) -> None:
         """Puts writes into the rows from `first` on: of all tokens, or of those that are wanted."""
