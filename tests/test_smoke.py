@@ -13,6 +13,7 @@ from orchestrator.smoke import smoke
 from orchestrator.sweep import SweepSpec
 from trainers.methods import METHODS
 from trainers.methods.base import Method
+from trainers.methods.edge_pruning import EdgePruning
 from trainers.tasks import TASKS
 from trainers.tasks.base import Task
 
@@ -33,6 +34,12 @@ def test_a_shipped_sweep_keeps_its_methods_and_loses_its_length(path: Path) -> N
     assert all(trial.method.steps_planned() <= SMALL for trial in cut.trials())
     if not any(trial.task.name == "tracr" for trial in whole.trials()):  # enumerated anyway
         assert not {trial.trial_id for trial in cut.trials()} & {trial.trial_id for trial in whole.trials()}
+
+
+def test_a_long_path_of_targets_keeps_its_ends() -> None:
+    method = EdgePruning.parse({"target_path": [0.1 * n for n in range(1, 10)], "steps": 90}, "")
+    cut = method.cut(method.smoke)
+    assert cut.targets == (0.1, 0.9) and cut.steps == 6
 
 
 @pytest.mark.parametrize("part", [*METHODS, *TASKS], ids=lambda part: part.__name__)

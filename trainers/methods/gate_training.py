@@ -14,7 +14,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -180,6 +180,13 @@ class GateTraining(Method):
     def _filled(self) -> Mapping[str, Any]:
         """The values of a preset that was asked for."""
         return {}
+
+    def cut(self, small: Mapping[str, Any]) -> Self:
+        """Of a path that is longer than the steps the two ends."""
+        path = self.target_path
+        if path is not None and len(path) > small.get("steps", self.steps):
+            small = {**small, "target_path": [path[0], path[-1]]}
+        return super().cut(small)
 
     def steps_planned(self) -> int:
         return self.steps
