@@ -179,7 +179,8 @@ def test_a_search_from_the_command_to_the_report(tmp_path: Path) -> None:
         again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)
-    assert told["counts"]["complete"] == 12 and told["ran"] == 12 - len(before) < 12
+    # A lane may have ended its trial after its driver was killed.
+    assert told["counts"]["complete"] == 12 and 0 < told["ran"] <= 12 - len(before) < 12
     assert told["unasked"] == 0
     planned = plan(SweepSpec.load(spec), Folder.open(runs))
     assert before <= {trial.trial_id for trial in planned.trials}
