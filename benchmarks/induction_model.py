@@ -7,6 +7,7 @@ answers nearly all of them. The same versions of torch and the same processor gi
 Needs torch and transformers alone.
 """
 
+import argparse
 import sys
 
 import torch
@@ -59,4 +60,6 @@ def accuracy(model: GPT2LMHeadModel) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2] or ["models/induction"]))
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    arguments.add_argument("folder", nargs="?", default="models/induction")
+    sys.exit(main(arguments.parse_args().folder))

@@ -7,6 +7,7 @@ same model. A lane's first trial and those that load another model are counted a
 p95 > 1 s.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -111,4 +112,6 @@ def _span(folder: Path) -> Span | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    arguments.add_argument("runs", help="a runs folder")
+    sys.exit(main(arguments.parse_args().runs))

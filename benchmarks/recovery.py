@@ -7,6 +7,7 @@ program on the whole domain with at most as many edges as the known circuit. Exi
 program's shipped settings recover fewer than 19 of 20 seeds.
 """
 
+import argparse
 import statistics
 import sys
 from collections import Counter, defaultdict
@@ -66,4 +67,6 @@ def _recovered(point: dict | None, known: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    arguments.add_argument("sweeps", nargs="+", help="folders of finished sweeps")
+    sys.exit(main(arguments.parse_args().sweeps))

@@ -65,7 +65,8 @@ class WriterGradients:
             self.begun[number] = True
 
     def add_scored(self, scored: "WriterGradients") -> None:
-        """Adds what has been added up for the scored tokens."""
+        """Adds what has been added up for the scored tokens. The last layer's keys and values come before:
+        they begin every part that is read (`read_layer` mixes them last, so autograd takes them first)."""
         for part, begun, values in zip(self.parts, self.begun, scored.parts, strict=True):
             if begun:
                 self.layout.put(part, self.layout.take(part) + values)

@@ -33,6 +33,7 @@ class Layout:
     ) -> "Layout":
         """Of a pass over `tokens` once per sample of gates; positions [batch, scored] are those wanted."""
         batch, seq = tokens.shape
+        assert positions is None or positions.numel(), "logits are wanted at one position at least"
         scored = None
         if positions is not None and 2 * positions.shape[1] <= seq:  # memory of their own pays for few
             rows = torch.arange(samples * batch, device=positions.device).unsqueeze(1)

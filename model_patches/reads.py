@@ -81,7 +81,7 @@ class Reads:
             layout.write_product(values, gradient, weights.transpose(1, 2))
             return
         scale = self.scale[:, readers]
-        # x · scale by x: what the scale takes part in goes along x − mean.
+        # The derivative of x · scale(x) is the scale, and, as the scale depends on x, a part along x − mean.
         along = (gradient * projected).sum(-1, keepdim=True, dtype=scale.dtype)
         along = _by_block(along, self.buffer) * scale.square() / -values.shape[-1]
         if self.mean is None:

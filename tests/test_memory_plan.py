@@ -59,6 +59,24 @@ def test_references_may_be_kept_on_the_gpu() -> None:
     assert "resources.reference_cache_on: host" in [change.told for change in found]
 
 
+def test_a_smaller_cache_is_tried_alone_and_with_others() -> None:
+    """On a CPU, where the cache is in the memory that a rank has."""
+    resources = Resources.parse({"reference_cache_gib": 64}, "")
+
+    def taken(gib: float, batch: int) -> int:
+        asked = Resources.parse({"reference_cache_gib": gib}, "")
+        found = predict(trial(batch_size=batch), asked, CODELLAMA, PARAMETERS)
+        assert found is not None
+        return found.total
+
+    def changes(limit: int, batch: int) -> list[str]:
+        found = fitting(trial(batch_size=batch), resources, CODELLAMA, PARAMETERS, lambda _: limit)
+        return [change.told for change in found]
+
+    assert "resources.reference_cache_gib: 16" in changes(taken(16, 8), 8)
+    assert "method.batch_size: 2, resources.reference_cache_gib: 0.5" in changes(taken(0.5, 2), 32)
+
+
 def test_what_fits_is_told() -> None:
     resources, spec = Resources.parse(H100, ""), trial(batch_size=32)
     found = fitting(spec, resources, CODELLAMA, PARAMETERS, lambda asked: room(asked, None))

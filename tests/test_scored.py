@@ -8,6 +8,7 @@ from torch import Tensor
 
 from model_patches.circuit_model import CircuitModel
 from model_patches.graph import Embeddings
+from model_patches.layout import Layout
 from model_patches.states import WriterStates
 from tests.tiny_models import KINDS, exact_model, tokens
 
@@ -48,6 +49,13 @@ def states(model: CircuitModel, ablation: str, positions: Tensor | None) -> Writ
 def assert_close(ours: Tensor, reference: Tensor) -> None:
     assert ours.shape == reference.shape
     assert (ours - reference).abs().max() <= 1e-9 * reference.abs().max()
+
+
+def test_only_few_scored_tokens_have_a_buffer_of_their_own() -> None:
+    few, many = (Layout.of(2, CLEAN, torch.arange(n).repeat(3, 1), 4).scored for n in (4, 5))
+    assert few is not None and len(few) == 2 * 3 * 4 and many is None
+    with pytest.raises(AssertionError, match="at one position at least"):
+        Layout.of(1, CLEAN, POSITIONS[:, :0], 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

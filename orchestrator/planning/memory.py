@@ -141,7 +141,15 @@ def fitting(
         found.append(
             tried("resources.zero_stage: 3", resources=resources.model_copy(update={"zero_stage": 3}))
         )
-    for base, more in ((resources, ""), (again, ", resources.recompute_blocks: true")):
+    bases = [(resources, ""), (again, ", resources.recompute_blocks: true")]
+    if resources.reference_cache_gib:  # any but 0 gives the same bits
+        gibs = [resources.reference_cache_gib / 2**power for power in range(1, 8)]
+        less = [(resources.model_copy(update={"reference_cache_gib": gib}), gib) for gib in gibs]
+        told = "resources.reference_cache_gib: {:g}"
+        changes = (tried(told.format(gib), resources=each) for each, gib in less)
+        found.append(next((change for change in changes if change), None))
+        bases.append((less[-1][0], ", " + told.format(gibs[-1])))
+    for base, more in bases:
         found += _first_of_each(spec, base, more, tried)
         if any(found):
             break
