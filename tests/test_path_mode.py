@@ -169,6 +169,10 @@ def test_a_trial_of_several_targets_has_no_circuit_of_its_own(tmp_path: Path) ->
         ({"writer_gates": True, "writer_target_sparsity": 0.5}, "writers have no path"),
         ({"target_path": None, "penalty": 1.0, "settle_steps": 5}, "settle_steps does nothing with penalty"),
         ({"settle_steps": 0}, "settle_steps: found 0"),
+        (
+            {"settle_steps": 100, "steps": 60},
+            "settle_steps: found 100; allowed: at most 10, half of the steps that a target has",
+        ),
     ],
 )
 def test_impossible_walks_are_refused(fields: dict[str, Any], said: str) -> None:

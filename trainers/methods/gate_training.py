@@ -171,6 +171,12 @@ class GateTraining(Method):
             raise ValueError(f"start_sparsity: found {self.start_sparsity}; allowed: {first} ({targets[0]})")
         if len(targets) > self.steps:
             raise ValueError(f"{key}: found {len(targets)} targets; allowed: at most steps ({self.steps})")
+        hold = -(-self.steps // max(1, len(targets)))
+        if self.settle_steps is not None and 2 * self.settle_steps > hold:
+            raise ValueError(
+                f"settle_steps: found {self.settle_steps}; allowed: at most {hold // 2}, half of the steps "
+                "that a target has"
+            )
 
     def _is_set(self, key: str) -> bool:
         """Whether a field is neither its default nor what a preset makes of it."""
@@ -182,10 +188,12 @@ class GateTraining(Method):
         return {}
 
     def cut(self, small: Mapping[str, Any]) -> Self:
-        """Of a path that is longer than the steps the two ends."""
+        """Of a path with less than two steps a target the two ends; a hold may settle at once."""
         path = self.target_path
-        if path is not None and len(path) > small.get("steps", self.steps):
+        if path is not None and 2 * len(path) > small.get("steps", self.steps):
             small = {**small, "target_path": [path[0], path[-1]]}
+        if self.settle_steps is not None:
+            small = {**small, "settle_steps": 1}
         return super().cut(small)
 
     def steps_planned(self) -> int:
